@@ -1,12 +1,25 @@
 """The WSGI application: every URL of the portal, API and pages."""
 
+from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 from mosis import problems
 from mosis.config import ConfigError
 from mosis.context import Context
-from mosis.operations.other_hosts import HostWatch
-from mosis.operations.other_proxies import ProxyWatch
+from mosis.operations.seen_requests import HostWatch, ProxyWatch
+
+# The modules with a part of the URL table, each with its function `routes`.
+API = (
+    "health metrics docs cli admin jobs backups front_ends well_known auth oauth account_recovery"
+    " second_factor device_login accounts keys apps members trusted_publishers versions"
+    " rollout_plans reviews review_messages listing_changes abuse_reports notifications events"
+    " webhooks store store_changes telemetry"
+)
+PAGES = (
+    "assets store setup sign_in second_factor account_links device console listing_changes"
+    " abuse_reports reviews apps members trusted_publishers quality account admin"
+)
 
 
 def build(env: Context) -> Any:
@@ -30,7 +43,7 @@ def build(env: Context) -> Any:
         app.install(Compression(env))  # first, that is, around all others
     for plugin in (Errors(), Callers(env), Retries(env), Inputs(env), Answers(env), pages):
         app.install(plugin)
-    for module in (*_operations(), *_api(), *_pages()):
+    for module in _modules():
         module.routes(app)
     first = prefix.split("/")[1] if prefix else None
     if first in {"v1", *(route.rule.split("/")[1] for route in app.routes)}:
@@ -63,104 +76,8 @@ def build_store(env: Context) -> Any:
     return app
 
 
-def _operations() -> tuple[Any, ...]:
-    """The modules with the API's calls for operators and monitoring, and the documents."""
-    from mosis.web import admin, backups, cli, docs, front_ends, health, jobs, metrics, well_known
-
-    return (health, metrics, docs, cli, admin, jobs, backups, front_ends, well_known)
-
-
-def _api() -> tuple[Any, ...]:
-    """The modules with the other calls of the API."""
-    from mosis.web import (
-        abuse_reports,
-        account_recovery,
-        accounts,
-        apps,
-        auth,
-        events,
-        keys,
-        listing_changes,
-        members,
-        notifications,
-        oauth,
-        review_messages,
-        reviews,
-        rollout_plans,
-        second_factor,
-        store,
-        store_changes,
-        telemetry,
-        trusted_publishers,
-        versions,
-        webhooks,
-    )
-    from mosis.web import device_login as devices
-
-    return (
-        auth,
-        oauth,
-        account_recovery,
-        second_factor,
-        devices,
-        accounts,
-        keys,
-        apps,
-        members,
-        trusted_publishers,
-        versions,
-        rollout_plans,
-        reviews,
-        review_messages,
-        listing_changes,
-        abuse_reports,
-        notifications,
-        events,
-        webhooks,
-        store,
-        store_changes,
-        telemetry,
-    )
-
-
-def _pages() -> tuple[Any, ...]:
-    """The modules with the pages' part of the URL table."""
-    from mosis.ui import (
-        abuse_reports,
-        account,
-        account_links,
-        assets,
-        console,
-        device,
-        listing_changes,
-        members,
-        quality,
-        setup,
-        sign_in,
-        trusted_publishers,
-    )
-    from mosis.ui import admin as operator_pages
-    from mosis.ui import apps as own_apps
-    from mosis.ui import reviews as review_desk
-    from mosis.ui import second_factor as second_factor_pages
-    from mosis.ui import store as store_front
-
-    return (
-        assets,
-        store_front,
-        setup,
-        sign_in,
-        second_factor_pages,
-        account_links,
-        device,
-        console,
-        listing_changes,
-        abuse_reports,
-        review_desk,
-        own_apps,
-        members,
-        trusted_publishers,
-        quality,
-        account,
-        operator_pages,
-    )
+def _modules() -> Iterator[Any]:
+    """The modules of the URL table."""
+    for package, names in (("web", API), ("ui", PAGES)):
+        for name in names.split():
+            yield import_module(f"mosis.{package}.{name}")

@@ -21,7 +21,7 @@ from mosis.notifications import feed, webhooks
 from mosis.operations import allocator, backup, clock_steps, heartbeat
 from mosis.operations.backup import takeover
 from mosis.outbound import mail
-from mosis.people import account_recovery, account_rows, api_keys, email_tokens, trusted_publishers
+from mosis.people import account_recovery, api_keys, email_tokens, revocation, trusted_publishers
 from mosis.publishing import (
     abuse_reports,
     invitations,
@@ -58,7 +58,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "sweep_sign_in": account_recovery.sweep,
     "sweep_jobs": jobs.sweep,
     "end_stuck_checks": version_checks.end_stuck_checks,
-    "sweep_accounts": account_rows.sweep,
+    "sweep_accounts": revocation.sweep_rows,
     "sweep_events": events.sweep,
     "sweep_idempotency": idempotency.sweep,
     "deliver_webhook": webhooks.deliver,

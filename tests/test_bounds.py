@@ -17,7 +17,7 @@ from mosis.context import Context
 from mosis.database import Connection, new_id
 from mosis.notifications import feed, webhooks
 from mosis.outbound import mail
-from mosis.people import account_rows
+from mosis.people import revocation
 from mosis.worker import Worker
 from tests.client import Account, Client
 from tests.conftest import FakeClock
@@ -95,9 +95,9 @@ def row(db: Connection, table: str, owner: str, number: int, live: bool) -> dict
     return {"id": f"{owner}-{number:05}", "developer_id": owner} | made | of[table]
 
 
-@pytest.mark.parametrize("table", account_rows.ROWS_PER_ACCOUNT)
+@pytest.mark.parametrize("table", revocation.ROWS_PER_ACCOUNT)
 def test_of_what_ended_each_account_keeps_the_newest(env: Context, table: str) -> None:
-    most, db = account_rows.ROWS_PER_ACCOUNT[table][2], env.db.connection()
+    most, db = revocation.ROWS_PER_ACCOUNT[table][2], env.db.connection()
     with db.write():
         for owner, ended in (("greedy", most + 7), ("modest", 3)):
             account(db, owner)
@@ -105,7 +105,7 @@ def test_of_what_ended_each_account_keeps_the_newest(env: Context, table: str) -
                 db.insert(table, **row(db, table, owner, number, live=False))
         if table != "idempotency":
             db.insert(table, **row(db, table, "greedy", 99_999, live=True))
-    account_rows.sweep(env)
+    revocation.sweep_rows(env)
     live = table != "idempotency"
     counted = most + (
         1 if live and table != "sessions" else 0
@@ -123,15 +123,15 @@ def test_a_revoked_signing_key_that_a_version_names_stays(client: Client) -> Non
     db = client.env.db.connection()
     with db.write():
         db.change("UPDATE signing_keys SET state = 'revoked', revoked_at = '2000-01-01T00:00:00Z'")
-        for number in range(account_rows.ROWS_PER_ACCOUNT["signing_keys"][2] + 1):
+        for number in range(revocation.ROWS_PER_ACCOUNT["signing_keys"][2] + 1):
             db.insert(
                 "signing_keys",
                 **row(db, "signing_keys", alice.id, number, live=False)
                 | {"public_key": b"%032d" % number},
             )
-    account_rows.sweep(client.env)
+    revocation.sweep_rows(client.env)
     assert count(client.env, "signing_keys", "revoked_at = '2000-01-01T00:00:00Z'") == 1
-    assert count(client.env, "signing_keys") == account_rows.ROWS_PER_ACCOUNT["signing_keys"][2] + 1
+    assert count(client.env, "signing_keys") == revocation.ROWS_PER_ACCOUNT["signing_keys"][2] + 1
 
 
 # Mails

@@ -11,9 +11,15 @@ from pathlib import Path
 import pytest
 
 from mosis.config import Config, ConfigError, read_env_file
-from mosis.operations import doctor, other_hosts, other_proxies
-from mosis.operations.other_hosts import HostWatch
-from mosis.operations.other_proxies import ProxyWatch
+from mosis.operations import doctor
+from mosis.operations.seen_requests import (
+    HOST_FILE,
+    PROXY_FILE,
+    HostWatch,
+    ProxyWatch,
+    host_warning,
+    proxy_warning,
+)
 from tests.client import Client
 from tests.server import Running, command, free_port, running
 
@@ -116,20 +122,18 @@ def test_which_hosts_are_noted(client: Client, caplog: pytest.LogCaptureFixture)
         "x.localhost",
     ):
         HostWatch(config).see(host)
-        assert other_hosts.last_seen(config) is None, host
+        assert host_warning(config) == "", host
     watch = HostWatch(config)
     with caplog.at_level(logging.WARNING):
         for number in range(50):
             watch.see(f"h{number}.example.net")
-    seen = other_hosts.last_seen(config)
-    assert seen is not None
-    assert seen.name == "h0.example.net"
+    assert "requests arrive for h0.example.net," in host_warning(config)
     assert len([each for each in caplog.records if "requests arrive" in each.message]) == 1
     for content in ("", "[]", "{}", '{"host": "x.example", "at": 0}', "\x00"):
-        config.data_dir.joinpath(other_hosts.FILE).write_text(content)
-        assert other_hosts.last_seen(config) is None
+        config.data_dir.joinpath(HOST_FILE).write_text(content)
+        assert host_warning(config) == ""
     HostWatch(config).see("192.168.1.5:8080")
-    assert (other_hosts.last_seen(config) or seen).name == "192.168.1.5"
+    assert "requests arrive for 192.168.1.5," in host_warning(config)
 
 
 def test_a_proxy_that_nobody_trusts_is_noted_and_clients_that_invent_the_header_are_not(
@@ -139,20 +143,20 @@ def test_a_proxy_that_nobody_trusts_is_noted_and_clients_that_invent_the_header_
     client.get("/v1/store/apps", headers=header, address="198.51.100.7").expect(200)
     client.get("/v1/store/apps", headers=header, address="93.184.216.34").expect(200)
     client.get("/v1/store/apps", address="10.0.0.5").expect(200)
-    config.data_dir.joinpath(other_proxies.FILE).unlink(missing_ok=True)
+    config.data_dir.joinpath(PROXY_FILE).unlink(missing_ok=True)
     watch = ProxyWatch(config)
     for address, sent in (("93.184.216.34", True), ("10.0.0.5", False), ("unix", True)):
         watch.see(
             {"REMOTE_ADDR": address} | ({"HTTP_X_FORWARDED_FOR": "203.0.113.9"} if sent else {})
         )
-        assert other_proxies.last_seen(config) is None, address
+        assert proxy_warning(config) == "", address
     with caplog.at_level(logging.WARNING):
         for number in range(5, 50):
             watch.see({"REMOTE_ADDR": f"10.0.0.{number}", "HTTP_X_FORWARDED_FOR": "203.0.113.9"})
-    assert other_proxies.last_seen(config) == "10.0.0.5"
+    assert "arrive from 10.0.0.5," in proxy_warning(config)
     assert len([each for each in caplog.records if "10.0.0.5 share" in each.message]) == 1
     trusting = replace(config, trusted_proxy=(ip_network("10.0.0.0/24"),))
-    assert other_proxies.last_seen(trusting) is None
+    assert proxy_warning(trusting) == ""
     for content in (
         "",
         "[]",
@@ -160,8 +164,8 @@ def test_a_proxy_that_nobody_trusts_is_noted_and_clients_that_invent_the_header_
         '{"address": "10.0.0.5", "at": 0}',
         '{"address": "x", "at": 1}',
     ):
-        config.data_dir.joinpath(other_proxies.FILE).write_text(content)
-        assert other_proxies.last_seen(config) is None
+        config.data_dir.joinpath(PROXY_FILE).write_text(content)
+        assert proxy_warning(config) == ""
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from mosis.config import Config, ConfigError
 from mosis.context import Context, make_context
 from mosis.database import has_tables, migrate
 from mosis.litestream import BackupError, Litestream
-from mosis.operations import allocator, front_end, heartbeat, other_hosts
+from mosis.operations import allocator, front_end, heartbeat, seen_requests
 from mosis.outbound.lease import Lease, SharedFence
 
 HERE = Path(__file__).resolve().parents[2]  # the directory of portal.py, schema.sql and migrations/
@@ -355,8 +355,8 @@ def welcome(config: Config, port: int) -> str:
 def _notes(config: Config) -> list[str]:
     """What the operator may not expect: requests for another address, and settings that are not read."""
     notes = []
-    if other := other_hosts.last_seen(config):
-        notes.append(f"  Look: {other.warning(config)}")
+    if warning := seen_requests.host_warning(config):
+        notes.append(f"  Look: {warning}")
     if Path(".env").is_file() and "--env-file" not in " ".join(sys.argv):
         notes.append(
             "  Look: .env is not read; `portal.py --env-file .env serve` and `make run` do."

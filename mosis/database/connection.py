@@ -141,6 +141,13 @@ class Connection:
         sql = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
         return self._run(sql, tuple(row.values())).lastrowid or 0
 
+    def update(self, table: str, condition: str, /, *values: Any, **row: Any) -> int:
+        """Set columns, which `row` names, of the rows that meet a condition with its `values`; the
+        number of changed rows. Table and columns are names from our own code."""
+        assignments = ", ".join(f"{name} = ?" for name in row)
+        sql = f"UPDATE {table} SET {assignments} WHERE {condition}"
+        return self.change(sql, *row.values(), *values)
+
     @property
     def writing(self) -> bool:
         """Whether a transaction is open."""

@@ -2,6 +2,7 @@
 line is "bad" (the portal will not work, or will lose data) or "warn" (it works; something should
 be looked at)."""
 
+import hashlib
 import os
 import sys
 import time
@@ -15,19 +16,20 @@ from urllib.request import Request, urlopen
 
 from mosis import database as db
 from mosis import disk
-from mosis.config import Config
+from mosis.config import Config, ConfigError
+from mosis.ids import new_id
 from mosis.litestream import BackupError, Litestream
-from mosis.operations import backup, bucket_check, clock_steps, other_hosts, other_proxies
+from mosis.operations import backup, clock_steps, seen_requests
 from mosis.operations.backup import takeover
 from mosis.outbound.mail import Mailer
+from mosis.outbound.objects import Bucket, BucketUnavailable, ObjectError, open_bucket
+from mosis.packages.storage import NAME
 
 FAR_SECONDS = 30
+SLOW_SECONDS = 1.0  # for an object of a few bytes
 EARLIEST = 1_767_225_600  # 2026-01-01: a clock that shows an earlier time is wrong
-SAFE_SQLITE = (
-    3,
-    51,
-    3,
-)  # before it a checkpoint that races with a writer can damage the database; here none races
+# Before it a checkpoint that races with a writer can damage the database; here none races.
+SAFE_SQLITE = (3, 51, 3)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,22 @@ class Line:
 
     def __str__(self) -> str:
         return f"{self.level:<5}{self.subject:<13}{self.text}"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a check is about."""
+
+    name: str
+
+    def ok(self, text: str) -> Line:
+        return Line("ok", self.name, text)
+
+    def warn(self, text: str) -> Line:
+        return Line("warn", self.name, text)
+
+    def bad(self, text: str) -> Line:
+        return Line("bad", self.name, text)
 
 
 def has_locks(folder: Path) -> bool:
@@ -82,7 +100,7 @@ def examine(config: Config, newest_schema: int, machine: Machine | None = None) 
     yield from _secret(config)
     yield from _database(config, newest_schema)
     yield from _backup(config)
-    yield from (Line(level, "bucket", text) for level, text in bucket_check.examine(config))
+    yield from _bucket(config)
     if found := backup.bucket_report(config):
         yield Line(found[0], "secrets", found[1])
     if found := takeover.report(config):
@@ -93,18 +111,15 @@ def examine(config: Config, newest_schema: int, machine: Machine | None = None) 
 
 
 def _sqlite(machine: Machine) -> Iterator[Line]:
+    about = Subject("SQLite")
     version = tuple(int(part) for part in db.SQLITE_VERSION.split("."))
     if not machine.has_full_text_search():
-        yield Line(
-            "bad",
-            "SQLite",
-            f"{db.SQLITE_VERSION} has no FTS5 for the search: use the image, or another Python.",
+        yield about.bad(
+            f"{db.SQLITE_VERSION} has no FTS5 for the search: use the image, or another Python."
         )
     elif version < (3, 38, 0):
-        yield Line(
-            "bad",
-            "SQLite",
-            f"{db.SQLITE_VERSION} is too old, 3.38 is needed: use the image, or another Python.",
+        yield about.bad(
+            f"{db.SQLITE_VERSION} is too old, 3.38 is needed: use the image, or another Python."
         )
     else:
         fine = (
@@ -112,15 +127,12 @@ def _sqlite(machine: Machine) -> Iterator[Line]:
             if version >= SAFE_SQLITE
             else "; older than 3.51.3, which is fine here: nothing else may open portal.db to write"
         )
-        yield Line("ok", "SQLite", f"{db.SQLITE_VERSION} with FTS5{fine}")
+        yield about.ok(f"{db.SQLITE_VERSION} with FTS5{fine}")
 
 
 def _folders(config: Config, machine: Machine) -> Iterator[Line]:
-    folders = {
-        "data": config.data_dir,
-        "packages": config.packages_dir,
-        "assets": config.assets_dir,
-    }
+    folders = {"data": config.data_dir, "packages": config.packages_dir}
+    folders["assets"] = config.assets_dir
     if config.backups_dir:
         folders["backups"] = config.backups_dir
     for name, folder in folders.items():
@@ -129,69 +141,56 @@ def _folders(config: Config, machine: Machine) -> Iterator[Line]:
         )
     data = _existing(config.data_dir)
     if config.backups_dir and os.stat(data).st_dev == os.stat(_existing(config.backups_dir)).st_dev:
-        yield Line(
-            "warn",
-            "backups",
-            "they are on the same disk as the data, which one failure would take. Set BACKUPS_DIR to a folder on another disk.",
+        yield Subject("backups").warn(
+            "they are on the same disk as the data, which one failure would take. Set BACKUPS_DIR to a folder on another disk."
         )
 
 
 def _folder(
     name: str, folder: Path, reserve_bytes: int, machine: Machine, *, database: bool
 ) -> Iterator[Line]:
+    about = Subject(name)
     place = _existing(folder)
     if trouble := _unwritable(place):
         owner = f"{os.getuid()}:{os.getgid()}"
-        yield Line(
-            "bad",
-            name,
-            f"{place} cannot be written ({trouble}): chown -R {owner} {place}, and look how it is mounted.",
+        yield about.bad(
+            f"{place} cannot be written ({trouble}): chown -R {owner} {place}, and look how it is mounted."
         )
         return
     kind = machine.file_system(place)
     if kind in disk.NETWORK:
-        level, why = (
-            ("bad", "SQLite needs a disk of this machine")
-            if database
-            else ("warn", "it may be slow or gone")
-        )
-        yield Line(level, name, f"{folder} is on {kind}, a file system of the network: {why}.")
+        what = f"{folder} is on {kind}, a file system of the network"
+        if database:
+            yield about.bad(f"{what}: SQLite needs a disk of this machine.")
+        else:
+            yield about.warn(f"{what}: it may be slow or gone.")
     if database and not machine.has_locks(place):
-        yield Line(
-            "bad",
-            name,
-            f"{folder} ({kind}) has no locks, two writers would damage the database: use a local disk.",
+        yield about.bad(
+            f"{folder} ({kind}) has no locks, two writers would damage the database: use a local disk."
         )
     free = disk.free_bytes(place)
     if free < reserve_bytes:
-        yield Line(
-            "bad",
-            name,
-            f"{free >> 20} MiB are free, below DISK_RESERVE_BYTES, so uploads are refused: make room.",
+        yield about.bad(
+            f"{free >> 20} MiB are free, below DISK_RESERVE_BYTES, so uploads are refused: make room."
         )
     elif free < 2 * reserve_bytes:
-        yield Line(
-            "warn",
-            name,
-            f"{free >> 20} MiB are free, below {reserve_bytes >> 20} uploads are refused: make room soon.",
+        yield about.warn(
+            f"{free >> 20} MiB are free, below {reserve_bytes >> 20} uploads are refused: make room soon."
         )
     else:
-        yield Line("ok", name, f"{folder} can be written ({kind}), {free >> 20} MiB free")
+        yield about.ok(f"{folder} can be written ({kind}), {free >> 20} MiB free")
     if database and folder.exists() and folder.stat().st_mode & 0o007:
-        yield Line(
-            "warn",
-            name,
-            f"everybody on this machine may look into {folder}, where the secrets are: chmod o-rwx {folder}",
+        yield about.warn(
+            f"everybody on this machine may look into {folder}, where the secrets are: chmod o-rwx {folder}"
         )
 
 
 def _clock(config: Config) -> Iterator[Line]:
+    about = Subject("clock")
     now = time.time()
     if now < EARLIEST:
-        yield Line(
-            "bad",
-            "clock",
-            f"it is {time.strftime('%Y-%m-%d', time.gmtime(now))} here, which cannot be: switch on NTP.",
+        yield about.bad(
+            f"it is {time.strftime('%Y-%m-%d', time.gmtime(now))} here, which cannot be: switch on NTP."
         )
         return
     written = [
@@ -201,21 +200,17 @@ def _clock(config: Config) -> Iterator[Line]:
     ]
     if written and max(written) > now + FAR_SECONDS:
         ahead = max(written) - now
-        yield Line(
-            "bad",
-            "clock",
-            f"it went back: the database was written {ahead:.0f} s in the future. Switch on NTP.",
+        yield about.bad(
+            f"it went back: the database was written {ahead:.0f} s in the future. Switch on NTP."
         )
         return
     if (ahead := _newest_ahead(config)) > clock_steps.AHEAD_SECONDS:
-        yield Line(
-            "bad",
-            "clock",
+        yield about.bad(
             f"it was ahead, or is behind now: the newest row of the database is dated {ahead} s in the future. Compare it with"
-            " another clock and switch on NTP; what waited for a date goes on by itself.",
+            " another clock and switch on NTP; what waited for a date goes on by itself."
         )
         return
-    yield Line("ok", "clock", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)))
+    yield about.ok(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)))
 
 
 def _newest_ahead(config: Config) -> int:
@@ -232,84 +227,67 @@ def _newest_ahead(config: Config) -> int:
 
 
 def _secret(config: Config) -> Iterator[Line]:
+    about = Subject("JWT_SECRET")
     path = config.data_dir / "jwt_secret"
     if config.jwt_secret and len(set(config.jwt_secret)) < 12:
-        yield Line(
-            "bad", "JWT_SECRET", "it can be guessed: use the output of `openssl rand -base64 32`."
-        )
+        yield about.bad("it can be guessed: use the output of `openssl rand -base64 32`.")
     elif config.jwt_secret:
-        yield Line("ok", "JWT_SECRET", "is set")
+        yield about.ok("is set")
     elif path.exists() and path.stat().st_mode & 0o077:
-        yield Line("warn", "JWT_SECRET", f"others may read {path}: chmod 600 {path}")
+        yield about.warn(f"others may read {path}: chmod 600 {path}")
     elif path.exists() and len(path.read_bytes().strip()) < 32:
-        yield Line(
-            "bad",
-            "JWT_SECRET",
-            f"{path} is damaged: remove it. The next start takes it from the backup, or everybody signs in again.",
+        yield about.bad(
+            f"{path} is damaged: remove it. The next start takes it from the backup, or everybody signs in again."
         )
     else:
-        yield Line(
-            "ok", "JWT_SECRET", f"{'stored' if path.exists() else 'will be created'} in {path}"
-        )
+        yield about.ok(f"{'stored' if path.exists() else 'will be created'} in {path}")
 
 
 def _database(config: Config, newest: int) -> Iterator[Line]:
+    about = Subject("database")
     path = config.database_path
     if not db.has_tables(path):
-        yield Line(
-            "ok",
-            "database",
+        yield about.ok(
             f"{path} is not there yet; the first start makes it"
-            + (", or restores it from the replica" if Litestream(config).wanted else ""),
+            + (", or restores it from the replica" if Litestream(config).wanted else "")
         )
         return
     if found := db.faults(path):
-        yield Line(
-            "bad",
-            "database",
-            f"{path} is damaged ({found[0]}): stop the portal and see docs/OPERATIONS.md, Restore.",
+        yield about.bad(
+            f"{path} is damaged ({found[0]}): stop the portal and see docs/OPERATIONS.md, Restore."
         )
         return
     schema = db.schema_number(path)
     if schema > newest:
-        yield Line(
-            "bad",
-            "database",
-            f"it has schema {schema}, this program knows {newest}: start the newer program.",
+        yield about.bad(
+            f"it has schema {schema}, this program knows {newest}: start the newer program."
         )
     elif schema < newest:
-        yield Line(
-            "warn",
-            "database",
-            f"it has schema {schema}; the next start brings it to {newest}, after a copy.",
+        yield about.warn(
+            f"it has schema {schema}; the next start brings it to {newest}, after a copy."
         )
     else:
-        yield Line("ok", "database", f"whole, schema {schema}, {path.stat().st_size >> 10} KiB")
+        yield about.ok(f"whole, schema {schema}, {path.stat().st_size >> 10} KiB")
 
 
 def _backup(config: Config) -> Iterator[Line]:
+    about = Subject("replica")
     litestream = Litestream(config)
     if not litestream.wanted:
-        yield Line(
-            "warn",
-            "replica",
-            "there is none, so a broken disk takes everything: set BACKUPS_DIR to a folder on another disk.",
+        yield about.warn(
+            "there is none, so a broken disk takes everything: set BACKUPS_DIR to a folder on another disk."
         )
         return
     if litestream.program is None:
-        yield Line(
-            "bad",
-            "replica",
-            "there is no program `litestream`: pip install 'mosis-portal[backup]', or another image.",
+        yield about.bad(
+            "there is no program `litestream`: pip install 'mosis-portal[backup]', or another image."
         )
         return
     try:
         files = litestream.files()
     except (BackupError, OSError) as error:
-        yield Line(
-            "bad",
-            "replica",
-            f"it cannot be read ({error}): look at BACKUP_URL, its keys, and the network.",
+        yield about.bad(
+            f"it cannot be read ({error}): look at BACKUP_URL, its keys, and the network."
         )
         return
     where = litestream.replica_dir or "BACKUP_URL"
@@ -322,46 +300,86 @@ def _backup(config: Config) -> Iterator[Line]:
         )
         return
     newest = max(str(each["timestamp"]) for each in files)
-    yield Line(
-        "ok",
-        "replica",
-        f"{where}, its newest change {newest}; `portal.py drill` proves that it can be restored",
+    yield about.ok(
+        f"{where}, its newest change {newest}; `portal.py drill` proves that it can be restored"
     )
+
+
+def _bucket(config: Config) -> Iterator[Line]:
+    """The bucket with the packages, if they are in one: an object of a few bytes is written, read and
+    removed."""
+    about, url = Subject("bucket"), config.packages_bucket
+    if url is None:
+        return
+    try:
+        bucket = open_bucket(url)
+    except ConfigError as error:
+        yield about.bad(f"{error.complaints[0]} Look at PACKAGES_URL.")
+        return
+    begun = time.monotonic()
+    try:
+        _try_out(bucket, writes=config.packages_url is not None)
+    except BucketUnavailable as error:
+        yield about.bad(
+            f"{error}: no package can be stored or fetched. Look at PACKAGES_URL, its keys, the network and the clock."
+        )
+        return
+    except ObjectError as error:
+        yield about.bad(f"{error}: this is not an S3-compatible store that can be used.")
+        return
+    took = time.monotonic() - begun
+    answers = f"{bucket.address} answers ({took * 1000:.0f} ms)"
+    yield about.warn(answers) if took > SLOW_SECONDS else about.ok(answers)
+    left = sum(1 for _ in config.packages_dir.glob(f"*/*/*/{NAME}"))
+    if config.packages_url and left:
+        yield about.warn(
+            f"{left} packages are still in PACKAGES_DIR: `portal.py move-packages --to PACKAGES_URL`, then with --prune."
+        )
+
+
+def _try_out(bucket: Bucket, *, writes: bool) -> None:
+    """Raises ObjectError."""
+    bucket.check()
+    if not writes:
+        return
+    content = b"written by portal.py doctor"
+    name = f"doctor/{new_id()}"
+    bucket.create(name, content, hashlib.sha256(content).hexdigest())
+    try:
+        if bucket.get(name)[0] != content:
+            raise ObjectError(f"{bucket.address}: an object is not what was stored")
+    finally:
+        bucket.delete(name)
 
 
 def _address(config: Config) -> Iterator[Line]:
     """BASE_URL as clients use it, if the portal runs."""
+    about = Subject("BASE_URL")
     host, _, port = config.listen_addr.rpartition(":")
     here = f"http://{host if host not in ('', '0.0.0.0', '[::]') else '127.0.0.1'}:{port}"  # noqa: S104  (compared only)
     trouble, _ = _healthy(here)
     if trouble:
-        yield Line(
-            "warn",
-            "BASE_URL",
-            f"the portal does not run here ({here}: {trouble}): start it, then look again.",
+        yield about.warn(
+            f"the portal does not run here ({here}: {trouble}): start it, then look again."
         )
         return
     trouble, date = _healthy(config.base_url)
     if trouble:
-        yield Line(
-            "bad",
-            "BASE_URL",
+        yield about.bad(
             f"{config.base_url} does not answer ({trouble}) although the portal runs: name its public address,"
-            " and look at the proxy, the name in DNS and the certificate.",
+            " and look at the proxy, the name in DNS and the certificate."
         )
         return
     away = abs(date - time.time()) if date else 0
     if away > FAR_SECONDS:
-        yield Line(
-            "bad",
-            "clock",
-            f"{config.base_url} is {away:.0f} s away from the clock here: switch on NTP on both.",
+        yield Subject("clock").bad(
+            f"{config.base_url} is {away:.0f} s away from the clock here: switch on NTP on both."
         )
-    if other := other_hosts.last_seen(config):
-        yield Line("warn", "BASE_URL", other.warning(config))
-    if proxy := other_proxies.last_seen(config):
-        yield Line("warn", "proxy", other_proxies.warning(proxy))
-    yield Line("ok", "BASE_URL", f"{config.base_url} answers")
+    if warning := seen_requests.host_warning(config):
+        yield about.warn(warning)
+    if warning := seen_requests.proxy_warning(config):
+        yield Subject("proxy").warn(warning)
+    yield about.ok(f"{config.base_url} answers")
 
 
 def _healthy(url: str) -> tuple[str, float]:
@@ -381,39 +399,33 @@ def _healthy(url: str) -> tuple[str, float]:
 
 
 def _proxy(config: Config) -> Iterator[Line]:
+    about = Subject("proxy")
     secure = config.base_url.startswith("https://")
     local = urlsplit(config.base_url).hostname in ("localhost", "127.0.0.1", "::1")
     if secure and not config.trusted_proxy:
-        yield Line(
-            "bad",
-            "proxy",
+        yield about.bad(
             "BASE_URL is https, so a proxy stands in front, and TRUSTED_PROXY is not set: all clients count as one"
-            " address, limits hit everybody at once. Set it to the proxy's address as the portal sees it.",
+            " address, limits hit everybody at once. Set it to the proxy's address as the portal sees it."
         )
     elif any(network.prefixlen == 0 for network in config.trusted_proxy):
-        yield Line(
-            "bad",
-            "proxy",
-            "TRUSTED_PROXY is everybody: any client can claim any address. Name the proxy's address.",
+        yield about.bad(
+            "TRUSTED_PROXY is everybody: any client can claim any address. Name the proxy's address."
         )
     elif not secure and not local:
-        yield Line(
-            "warn",
-            "proxy",
-            "BASE_URL is http, so passwords travel unencrypted: put a proxy with TLS in front.",
+        yield about.warn(
+            "BASE_URL is http, so passwords travel unencrypted: put a proxy with TLS in front."
         )
     else:
         named = ", ".join(map(str, config.trusted_proxy))
         hint = "it must send X-Forwarded-For; X-Real-IP and Forwarded are not read"
-        yield Line("ok", "proxy", f"{named} ({hint})" if named else "none")
+        yield about.ok(f"{named} ({hint})" if named else "none")
 
 
 def _mail(config: Config) -> Iterator[Line]:
+    about = Subject("mail")
     if config.smtp_url is None:
-        yield Line(
-            "warn",
-            "mail",
-            f"none is sent, it is written to {config.data_dir / 'mail'}: set SMTP_URL.",
+        yield about.warn(
+            f"none is sent, it is written to {config.data_dir / 'mail'}: set SMTP_URL."
         )
         return
     host = urlsplit(config.smtp_url).hostname
@@ -421,13 +433,11 @@ def _mail(config: Config) -> Iterator[Line]:
         config.admin_email or config.mail_from
     )
     if trouble:
-        yield Line(
-            "bad",
-            "mail",
-            f"{host} does not take mail from {config.mail_from} ({trouble}): look at SMTP_URL and MAIL_FROM.",
+        yield about.bad(
+            f"{host} does not take mail from {config.mail_from} ({trouble}): look at SMTP_URL and MAIL_FROM."
         )
     else:
-        yield Line("ok", "mail", f"{host} takes mail from {config.mail_from}")
+        yield about.ok(f"{host} takes mail from {config.mail_from}")
 
 
 def _existing(folder: Path) -> Path:

@@ -1,18 +1,22 @@
-"""Email verification, password reset and invitations.
+"""What a mailbox proves: email verification, password reset, invitations, changes of the address.
 
 A link proves control of the mailbox, not who registered the account. It therefore never gives
 access to both: the registrant proves that with the password or a session; otherwise all earlier
 credentials end.
+
+When an address changes, the new mailbox gets a link that confirms the change, the old one a link
+that undoes it for three days, also after it was confirmed. So an intruder cannot take an account
+away from the owner of its mailbox.
 """
 
-from mosis import audit, jobs
+from mosis import audit, events, jobs
 from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.credentials import passwords, tokens
 from mosis.database import Connection
 from mosis.errors import Conflict, Denied
-from mosis.people import accounts, device_login, email_change, email_tokens, revocation
+from mosis.people import accounts, device_login, email_tokens, revocation
 from mosis.people.accounts import Developer
 from mosis.people.email_tokens import Ticket
 
@@ -42,10 +46,10 @@ def verify(
     gives no role; see `reset` and `appoint`. Raises Denied `invalid_token`, `forbidden` (session of
     another account, API key or device login), `unauthenticated` (neither session nor password),
     `invalid_credentials`, Invalid (password). The token of a changed address confirms that instead:
-    see `email_change`.
+    see `_confirm_email_change`.
     """
     if email_tokens.purpose_of(env, db, token) == "change":
-        return email_change.confirm(env, db, caller, token, password)
+        return _confirm_email_change(env, db, caller, token, password)
     ticket = email_tokens.read(env, db, token, "verify")
     developer = _unverified(_owner(db, ticket))
     email_tokens.check_session(caller, developer.id)
@@ -185,9 +189,89 @@ def _unverified(developer: Developer) -> Developer:
     return developer
 
 
-def _owner(db: Connection, ticket: Ticket) -> Developer:
-    """The account of an email token, if it still has the address. Raises Denied `invalid_token`."""
+def _owner(db: Connection, ticket: Ticket, *, has_address: bool = True) -> Developer:
+    """The account of an email token, if it still has the address, unless that is to change. Raises
+    Denied `invalid_token`."""
     developer = accounts.get(db, ticket.developer_id or "")
-    if accounts.folded(developer.email) != accounts.folded(ticket.email) or developer.suspended:
+    other = accounts.folded(developer.email) != accounts.folded(ticket.email)
+    if developer.suspended or (has_address and other):
         raise Denied("invalid_token", "This link is no longer valid; ask for a new one.")
     return developer
+
+
+def request_email_change(
+    env: Context, db: Connection, caller: Caller, email: str, password: str | None
+) -> None:
+    """Mail the links. Nothing changes before the change is confirmed. An address that was never
+    verified gets no link to undo: it may belong to somebody else.
+
+    Raises Denied `invalid_credentials`, Conflict `email_taken`.
+    """
+    developer = accounts.get(db, caller.account)
+    passwords.require(password, developer.password_hash, env.password_cost)
+    with db.write():
+        developer = accounts.unchanged(db, developer)
+        _check_free(db, email, developer.id)
+        email_tokens.cancel(db, "change", developer.id)
+        email_tokens.issue(db, "change", email, developer.id)
+        if developer.email_verified:
+            email_tokens.issue(db, "undo", developer.email, developer.id)
+        audit.add(db, caller, "account.email_change_asked", developer.id)
+
+
+def _confirm_email_change(
+    env: Context, db: Connection, caller: Caller, token: str, password: str | None
+) -> None:
+    """Give the account its new address, which thereby counts as verified. The link alone is not
+    sufficient: its receiver may be another person, whose address somebody entered for their own
+    account.
+
+    Raises Denied `invalid_token`, `forbidden`, `unauthenticated` or `invalid_credentials`, Conflict
+    `email_taken`.
+    """
+    ticket = email_tokens.read(env, db, token, "change")
+    developer = _owner(db, ticket, has_address=False)
+    email_tokens.check_session(caller, developer.id)
+    if caller.developer_id is None:
+        if password is None:
+            raise Denied(
+                "unauthenticated",
+                "Sign in to the account first, or send its password with the token.",
+            )
+        if not passwords.verify(password, developer.password_hash, env.password_cost):
+            raise Denied("invalid_credentials", "This is not the password of the account.")
+    with db.write():
+        email_tokens.spend(env, db, token, "change")
+        developer = accounts.unchanged(db, _owner(db, ticket, has_address=False))
+        _check_free(db, ticket.email, developer.id)
+        accounts.set_email(db, developer.id, ticket.email)
+        audit.add(db, caller, "account.email_changed", developer.id, owner_id=developer.id)
+        events.add(db, developer.id, "security.email_changed", network=caller.network)
+
+
+def undo_email_change(env: Context, db: Connection, caller: Caller, token: str) -> None:
+    """Give the account back to its previous mailbox: it has that address again and no password, and
+    all its sessions, keys and other ways to sign in are revoked. A password-reset link is mailed
+    there.
+
+    Raises Denied `invalid_token`, Conflict `email_taken`.
+    """
+    with db.write():
+        ticket = email_tokens.spend(env, db, token, "undo")
+        developer = _owner(db, ticket, has_address=False)
+        _check_free(db, ticket.email, developer.id)
+        revocation.end(db, developer.id, revocation.CLAIMED, "password")
+        accounts.set_email(db, developer.id, ticket.email)
+        accounts.drop_password(db, developer.id)
+        audit.add(db, caller, "account.email_change_undone", developer.id, owner_id=developer.id)
+        events.add(db, developer.id, "security.email_change_undone", network=caller.network)
+        email_tokens.issue(db, "reset", ticket.email, developer.id)
+
+
+def _check_free(db: Connection, email: str, developer_id: str) -> None:
+    """Raises Conflict `email_taken` if another account has this address, or can have it back."""
+    found = accounts.find_by_email(db, email)
+    if (found is not None and found.id != developer_id) or accounts.is_held(
+        db, email, developer_id
+    ):
+        raise Conflict("email_taken", "An account with this address exists already.")

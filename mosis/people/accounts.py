@@ -85,7 +85,7 @@ def find_by_email(db: Connection, email: str) -> Developer | None:
 
 def is_held(db: Connection, email: str, developer_id: str) -> bool:
     """Whether an account other than this one had this address until lately and can have it back; see
-    `email_change.undo`."""
+    `account_recovery.undo_email_change`."""
     return db.has(
         "SELECT 1 FROM tickets WHERE email = ? AND purpose = 'undo' AND developer_id <> ?"
         " AND used_at IS NULL AND expires_at > ?",
@@ -490,3 +490,22 @@ def _is_repetition(session: Session, generation: int, caller: Caller, now: str) 
         and 0 <= seconds(now) - seconds(session.rotated_at) <= GRACE_SECONDS
         and (session.client, session.address) == (caller.client, caller.network)
     )
+
+
+def second_step(env: Context, db: Connection, caller: Caller, ticket: str, code: str) -> SignedIn:
+    """Sign in with the ticket of the first step and a code. Raises Denied `invalid_token`,
+    `invalid_code` (the owner is notified) or `suspended`."""
+    developer_id = second_factor.account_of(env, db, ticket)
+    try:
+        with db.write():
+            second_factor.account_of(env, db, ticket)  # the password may have changed meanwhile
+            factor = second_factor.active(db, developer_id)
+            if factor is not None:
+                someone = replace(caller, developer_id=developer_id)
+                second_factor.prove(env, db, someone, factor, code)
+            developer = get(db, developer_id)
+            return sign_in(env, db, caller, developer, proved=True)
+    except Denied as refusal:
+        if refusal.code == "invalid_code":
+            second_factor.notify_of_failure(db, caller, developer_id)
+        raise

@@ -2,7 +2,7 @@
 lost.
 
 Each code is valid once. After the first factor a client gets a ticket, which is valid for ten
-minutes or until the password changes. `mosis/people/second_step.py` exchanges it for a session.
+minutes or until the password changes. `accounts.second_step` exchanges it for a session.
 """
 
 import json

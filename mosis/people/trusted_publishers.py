@@ -118,7 +118,7 @@ def add(
     facts: dict[str, Any] = {"issuer": made.issuer, "claims": dict(publisher["claims"])}
     members.note(db, caller, app.id, "app.publisher_added", made.id, **facts)
     host = urlsplit(made.issuer).hostname or ""
-    members.tell(db, app.id, "owner", "app.publisher_added", host=host, **facts)
+    members.add_events(db, app.id, "owner", "app.publisher_added", host=host, **facts)
     return made
 
 

@@ -168,7 +168,7 @@ def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, rea
     touch(db, app.id, suspended=int(suspended))
     if bool(app.suspended) != suspended:
         kind = "app.suspended" if suspended else "app.unsuspended"
-        members.tell(db, app.id, "owner", kind, comment=reason)
+        members.add_events(db, app.id, "owner", kind, comment=reason)
     audit.add(
         db,
         caller,
@@ -203,12 +203,7 @@ def set_fields(db: Connection, app: App, fields: dict[str, Any]) -> None:
 
 def touch(db: Connection, app_id: str, **values: Any) -> None:
     """Set the time of the last change of an app, and further columns, in the running transaction."""
-    row = {"updated_at": db.now, **values}
-    db.change(
-        f"UPDATE apps SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?",
-        *row.values(),
-        app_id,
-    )
+    db.update("apps", "id = ?", app_id, **{"updated_at": db.now} | values)
 
 
 def delete(db: Connection, caller: Caller, app: App) -> None:

@@ -53,7 +53,7 @@ def send(db: Connection, caller: Caller, app: App, email: str, role: str) -> Inv
     )
     invitation = _add(db, caller, app, email, role, transfer=False)
     members.note(db, caller, app.id, "app.member_invited", invitation.id, role=role)
-    members.tell(db, app.id, "owner", "app.member_invited", email=email, role=role)
+    members.add_events(db, app.id, "owner", "app.member_invited", email=email, role=role)
     return invitation
 
 
@@ -70,7 +70,7 @@ def offer(db: Connection, caller: Caller, app: App, email: str) -> Invitation:
     db.change("DELETE FROM app_invitations WHERE app_id = ? AND transfer = 1", app.id)
     invitation = _add(db, caller, app, email, "owner", transfer=True)
     members.note(db, caller, app.id, "app.transfer_offered", invitation.id)
-    members.tell(db, app.id, "owner", "app.transfer_offered", email=email)
+    members.add_events(db, app.id, "owner", "app.transfer_offered", email=email)
     return invitation
 
 
@@ -149,7 +149,7 @@ def accept(env: Context, db: Connection, caller: Caller, token: str) -> App:
             )  # fmt: skip
             name = db.value("SELECT name FROM developers WHERE id = ?", caller.account)
             details = {"name": name, "account_id": caller.account, "role": invitation.role}
-            members.tell(db, app.id, "owner", "app.member_added", **details)
+            members.add_events(db, app.id, "owner", "app.member_added", **details)
         return apps.get(db, app.id)
 
 
@@ -209,12 +209,12 @@ def _take_over(db: Connection, config: Config, caller: Caller, app: App) -> None
         to_id=caller.account,
         from_id=app.developer_id,
     )
-    members.tell(db, app.id, "viewer", "app.transferred", but=caller.account)
+    members.add_events(db, app.id, "viewer", "app.transferred", but=caller.account)
     members.remove_all(db, app.id)
     members.add(db, app.id, caller.account, "owner")
     members.belong_to(db, app.id, caller.account)
     members.note(db, caller, app.id, "app.received", app.id, from_id=app.developer_id)
-    members.tell(db, app.id, "owner", "app.transferred")
+    members.add_events(db, app.id, "owner", "app.transferred")
 
 
 def _add(

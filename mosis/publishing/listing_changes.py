@@ -191,7 +191,7 @@ def reject(
         _decide(db, change, app, "rejected", caller.account, reasons, comment)
         facts: dict[str, Any] = {"fields": sorted(change.values), "reasons": reasons}
         audit.add(db, caller, "listing.rejected", change.id, owner_id=app.developer_id, **facts)
-        members.tell(db, app.id, "owner", "listing.rejected", comment=comment[:2000], **facts)
+        members.add_events(db, app.id, "owner", "listing.rejected", comment=comment[:2000], **facts)
         return get(db, change.id)
 
 
@@ -255,12 +255,7 @@ def _propose(
     }
     change_id = found.id if found else new_id()
     if found:
-        db.change(
-            f"UPDATE listing_changes SET revision = revision + 1, {', '.join(f'{name} = ?' for name in row)}"
-            " WHERE id = ?",
-            *row.values(),
-            found.id,
-        )
+        db.update("listing_changes", "id = ?", found.id, revision=found.revision + 1, **row)
     else:
         db.insert("listing_changes", id=change_id, app_id=app.id, submitted_at=db.now, **row)
     action = "listing.edited" if found else "listing.submitted"
@@ -332,7 +327,7 @@ def _approve(
     facts: dict[str, Any] = {"fields": sorted(change.values)}
     audit.add(db, caller, "listing.approved", change.id, owner_id=app.developer_id, **facts)
     if reviewer is not None:
-        members.tell(db, app.id, "owner", "listing.approved", comment=comment[:2000], **facts)
+        members.add_events(db, app.id, "owner", "listing.approved", comment=comment[:2000], **facts)
     return get(db, change.id)
 
 
@@ -347,18 +342,16 @@ def _decide(
 ) -> None:
     """Write a decision, and delete all but the newest decided changes of the app."""
     shown = values_of(app)
-    row = {
-        "state": state,
-        "before": json.dumps({name: shown[name] for name in change.values}, ensure_ascii=False),
-        "reasons": json.dumps(reasons),
-        "comment": comment,
-        "decided_by": reviewer,
-        "decided_at": db.now,
-    }
-    db.change(
-        f"UPDATE listing_changes SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?",
-        *row.values(),
+    db.update(
+        "listing_changes",
+        "id = ?",
         change.id,
+        state=state,
+        before=json.dumps({name: shown[name] for name in change.values}, ensure_ascii=False),
+        reasons=json.dumps(reasons),
+        comment=comment,
+        decided_by=reviewer,
+        decided_at=db.now,
     )
     db.change(
         "DELETE FROM listing_changes WHERE rowid IN (SELECT rowid FROM listing_changes"

@@ -90,7 +90,7 @@ def may_sign(db: Connection, app_id: str, signing_key_id: str) -> bool:
     )
 
 
-def tell(
+def add_events(
     db: Connection,
     app_id: str,
     least_role: str,
@@ -194,7 +194,7 @@ def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
         role=role,
         role_before=member.role,
     )
-    tell(
+    add_events(
         db, member.app_id, "owner", "app.member_changed",
         name=member.name, account_id=member.developer_id, role=role,
     )  # fmt: skip
@@ -222,7 +222,7 @@ def remove(db: Connection, caller: Caller, member: Member) -> None:
         account_id=member.developer_id,
         role=member.role,
     )
-    tell(
+    add_events(
         db, member.app_id, "owner", "app.member_removed",
         name=member.name, account_id=member.developer_id, role=member.role,
     )  # fmt: skip

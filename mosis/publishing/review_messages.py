@@ -44,7 +44,7 @@ def add(
         db.insert("messages", **vars(message))
         details = {"message": message.id, "sender": sender, "text": text[:2000]}
         if sender == "reviewer" and not internal:
-            members.tell(
+            members.add_events(
                 db,
                 version.app_id,
                 "publisher",

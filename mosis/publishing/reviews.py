@@ -330,21 +330,18 @@ def _decide(
     with db.write():
         version = version_of(db, review)
         _check_impartial(db, caller, version)
-        values: dict[str, Any] = {
-            "state": versions.MOVES[verdict][1],
-            "claimed_until": None,
-            "reasons": json.dumps(reasons),
-            "comment": comment,
-            "decided_by": caller.account,
-            "decided_at": db.now,
-        }
-        decided = db.change(
-            f"UPDATE reviews SET {', '.join(f'{column} = ?' for column in values)} WHERE id = ? AND (state = 'waiting' OR"
-            " (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ?)))",
-            *values.values(),
+        decided = db.update(
+            "reviews",
+            "id = ? AND (state = 'waiting' OR (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ?)))",
             review.id,
             caller.account,
             db.now,
+            state=versions.MOVES[verdict][1],
+            claimed_until=None,
+            reasons=json.dumps(reasons),
+            comment=comment,
+            decided_by=caller.account,
+            decided_at=db.now,
         )
         if not decided:
             raise _taken(db, review)

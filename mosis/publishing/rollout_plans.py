@@ -249,7 +249,7 @@ def _step(db: Connection, plan: Plan, version: Version) -> bool:
     percent = max(version.rollout_percent, plan.stages[plan.steps_taken]["percent"])
     versions.set_rollout(db, version, percent)
     taken = _after_step(db, plan, plan.steps_taken + 1)
-    members.tell(
+    members.add_events(
         db,
         version.app_id,
         "publisher",
@@ -317,11 +317,7 @@ def _after_step(db: Connection, plan: Plan, taken: int) -> Plan:
 
 
 def _change(db: Connection, plan: Plan, **values: Any) -> None:
-    db.change(
-        f"UPDATE rollout_plans SET {', '.join(f'{name} = ?' for name in values)} WHERE version_id = ?",
-        *values.values(),
-        plan.version_id,
-    )
+    db.update("rollout_plans", "version_id = ?", plan.version_id, **values)
 
 
 def sentence(plan: Plan | None) -> str | None:

@@ -304,14 +304,8 @@ def move(
     """Make a transition and set further columns, in the running transaction; `facts` become data of
     the event. Raises Conflict `invalid_state`."""
     before, after = MOVES[name]
-    values = {"state": after, **changes}
-    moved = db.change(
-        f"UPDATE versions SET {', '.join(f'{column} = ?' for column in values)}"
-        f" WHERE id = ? AND state IN ({', '.join('?' * len(before))})",
-        *values.values(),
-        version.id,
-        *before,
-    )
+    condition = f"id = ? AND state IN ({', '.join('?' * len(before))})"
+    moved = db.update("versions", condition, version.id, *before, state=after, **changes)
     now: Version = by_id(db, version.id) or version
     if not moved:
         raise not_allowed(now, name)
@@ -319,7 +313,7 @@ def move(
     db.after_commit(lambda: db.database.on_count("portal_version_moves_total", move=name))
     if name in EVENTS:
         details = {"version": version.version, "state": after, **(facts or {})}
-        members.tell(db, version.app_id, "publisher", EVENTS[name], **details)
+        members.add_events(db, version.app_id, "publisher", EVENTS[name], **details)
     if after == "published":
         _notify_of_release(db, caller, version)
     note(db, caller, version, f"version.{name}", state=after)
@@ -335,7 +329,7 @@ def note(db: Connection, caller: Caller, version: Version, action: str, **detail
 def _notify_of_release(db: Connection, caller: Caller, version: Version) -> None:
     """Tell every owner of a release and of who has made it, so that one by a stolen credential shows."""
     name = db.value("SELECT name FROM developers WHERE id = ?", caller.developer_id)
-    members.tell(
+    members.add_events(
         db,
         version.app_id,
         "owner",
@@ -361,11 +355,7 @@ def not_allowed(version: Version, name: str) -> Conflict:
 
 def set_columns(db: Connection, version_id: str, **values: Any) -> None:
     """Set columns that are no transition, in the running transaction."""
-    db.change(
-        f"UPDATE versions SET {', '.join(f'{column} = ?' for column in values)} WHERE id = ?",
-        *values.values(),
-        version_id,
-    )
+    db.update("versions", "id = ?", version_id, **values)
 
 
 def set_rollout(db: Connection, version: Version, percent: float) -> None:

@@ -39,7 +39,10 @@ class Head:
             left_out = {"" if has_body else "content-length"}
             left_out |= {"content-type"} if self.content_length == 0 else set()
             headers = [each for each in headers if each[0].lower() not in left_out]
-        lines = [f"HTTP/{self.version} {self.status}", *[f"{name}: {text}" for name, text in headers]]
+        lines = [
+            f"HTTP/{self.version} {self.status}",
+            *[f"{name}: {text}" for name, text in headers],
+        ]
         if has_body and self.content_length is not None and not self.has_length:
             lines.append(f"Content-Length: {self.content_length}")
         if not self.has_date:
@@ -79,6 +82,9 @@ class Head:
 class ApplicationResponse(Head, WSGITask):
     """Runs the application. A long-poll handler suspends its request with `mosis.park(seconds, arm)` of the environment;
     `mosis.memory` is what it remembers of the request when it is dispatched again."""
+
+    complete = False
+    content_length: int | None = None
 
     def execute(self) -> None:
         """Replaces WSGITask.execute: a response that is a list is complete, and is sent as one piece."""

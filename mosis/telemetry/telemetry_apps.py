@@ -38,8 +38,7 @@ def change(db: Connection, app_id: str, fields: dict[str, Any]) -> Settings:
 def set_columns(db: Connection, app: int, **values: Any) -> None:
     """Set columns of an app, in the running transaction."""
     if values:
-        names = ", ".join(f"{name} = ?" for name in values)
-        db.change(f"UPDATE apps SET {names} WHERE id = ?", *values.values(), app)
+        db.update("apps", "id = ?", app, **values)
 
 
 def all_listed(db: Connection, rows: list[tuple[int]]) -> None:

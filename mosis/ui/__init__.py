@@ -25,10 +25,11 @@ How to add a page
            \"""Versions that wait for a reviewer.\"""
            return page.render("reviews.tpl", reviews=reviews.index(db, page.request()))
 
-2. Its line in `routes()` of that module, through `pages.add`, and the module in `mosis/application.py`:
+2. Its line in `routes()` of that module, in a `Section` of pages, and a new module in `PAGES` of `mosis/application.py`:
 
-       add(app, "GET", "/console/reviews", index, scope="reviewer")
-       add(app, "POST", "/console/reviews/<review>/approve", approve, scope="reviewer", again=show)
+       pages = Section(app, "/console/reviews", scope="reviewer", again=show)
+       pages.get("", index)
+       pages.post("/<review>/approve", approve)
 
    scope   "public" (the same for all callers, ignores cookies, cached), "visitor" (everybody; the caller is known if signed
            in), "account" (signed in, otherwise redirected to sign in and back), or a role (otherwise 403).

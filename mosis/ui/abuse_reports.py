@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis import store
 from mosis.caller import Caller
@@ -10,7 +10,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import abuse_reports, apps
 from mosis.publishing.abuse_reports import REASONS
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.validation import Schema, pattern
 from mosis.web.abuse_reports import CLOSE, REPORT, STATES, count_report
 from mosis.web.plugins import Portal
@@ -27,12 +27,13 @@ CLOSE_HERE: Schema = CLOSE | {
 
 
 def routes(app: Portal) -> None:
-    form = "/app/<package_id>/report"
-    add(app, "GET", form, show_form, scope="visitor")
-    add(app, "POST", form, report, scope="visitor", again=show_form)
-    add(app, "GET", "/console/reports", index, scope="reviewer")
-    add(app, "GET", "/console/reports/<app>", show, scope="reviewer")
-    add(app, "POST", "/console/reports/<app>/close", close, scope="reviewer", again=show)
+    form = Section(app, "/app/<package_id>/report", scope="visitor", again=show_form)
+    form.get("", show_form)
+    form.post("", report)
+    pages = Section(app, "/console/reports", scope="reviewer", again=show)
+    pages.get("", index)
+    pages.get("/<app>", show)
+    pages.post("/<app>/close", close)
 
 
 def show_form(db: Connection, page: Page, package_id: str) -> bytes:
@@ -40,7 +41,7 @@ def show_form(db: Connection, page: Page, package_id: str) -> bytes:
     return page.render("report_form.tpl", app=store.get(db, package_id), reasons=REASONS)
 
 
-def report(env: Context, db: Connection, page: Page, package_id: str) -> bottle.HTTPResponse:
+def report(env: Context, db: Connection, page: Page, package_id: str) -> HTTPResponse:
     """Report an app to the reviewers."""
     form = page.form.checked(REPORT, trimmed=("text", "email"))
     count_report(env, page.caller)

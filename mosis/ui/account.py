@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis import events, packages
 from mosis.caller import SCOPES, Caller
@@ -16,7 +16,7 @@ from mosis.people import accounts, api_keys, identities, personal_data, signing_
 from mosis.people.api_keys import NewKey
 from mosis.publishing import apps
 from mosis.ui.apps import CHECKBOX
-from mosis.ui.pages import PRIVATE, Page, add
+from mosis.ui.pages import PRIVATE, Page, Section
 from mosis.validation import Schema
 from mosis.web import account_recovery as api_recovery
 from mosis.web import accounts as api_accounts
@@ -40,36 +40,23 @@ NAME_HERE: Schema = {"name": api_accounts.CHANGE["name"]}
 
 
 def routes(app: Portal) -> None:
-    here = "/console/account"
-    add(app, "GET", here, show, scope="developer")
-    add(app, "POST", here, change, scope="developer", again=show)
-    add(
-        app,
-        "POST",
-        here + "/password",
-        change_password,
-        scope="developer",
-        again=show,
-        lane="passwords",
-    )
-    add(app, "POST", here + "/mail", choose_mail, scope="developer", again=show)
-    add(app, "POST", here + "/sessions/<session>/end", end_session, scope="developer")
-    add(app, "POST", here + "/keys", add_key, scope="developer", again=show)
-    add(app, "POST", here + "/keys/<key>/revoke", revoke_key, scope="developer")
-    add(app, "POST", here + "/signing-keys", add_signing_key, scope="developer", again=show)
-    add(app, "POST", here + "/signing-keys/<key>/revoke", revoke_signing_key, scope="developer")
-    add(app, "POST", here + "/webhooks", add_webhook, scope="developer", again=show)
-    add(app, "GET", here + "/webhooks/<webhook>", show_webhook, scope="developer")
-    add(app, "POST", here + "/webhooks/<webhook>/<move>", change_webhook, scope="developer")
-    add(
-        app,
-        "POST",
-        here + "/webhooks/<webhook>/deliveries/<delivery>/redeliver",
-        redeliver,
-        scope="developer",
-    )
-    add(app, "GET", here + "/export", export, scope="developer")
-    add(app, "POST", here + "/erase", erase, scope="developer", again=show, lane="passwords")
+    pages = Section(app, "/console/account", scope="developer", again=show)
+    pages.get("", show)
+    pages.post("", change)
+    pages.post("/password", change_password, lane="passwords")
+    pages.post("/mail", choose_mail)
+    pages.post("/sessions/<session>/end", end_session, again=None)
+    pages.post("/keys", add_key)
+    pages.post("/keys/<key>/revoke", revoke_key, again=None)
+    pages.post("/signing-keys", add_signing_key)
+    pages.post("/signing-keys/<key>/revoke", revoke_signing_key, again=None)
+    pages.post("/webhooks", add_webhook)
+    pages.get("/webhooks/<webhook>", show_webhook)
+    pages.post("/webhooks/<webhook>/<move>", change_webhook, again=None)
+    again = "/webhooks/<webhook>/deliveries/<delivery>/redeliver"
+    pages.post(again, redeliver, again=None)
+    pages.get("/export", export)
+    pages.post("/erase", erase, lane="passwords")
 
 
 def show(db: Connection, caller: Caller, page: Page) -> bytes:
@@ -91,7 +78,7 @@ def show(db: Connection, caller: Caller, page: Page) -> bytes:
     )
 
 
-def change(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+def change(db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Change the name."""
     form = page.form.checked(NAME_HERE, trimmed=("name",))
     with db.write():
@@ -107,7 +94,7 @@ def change_password(env: Context, db: Connection, caller: Caller, page: Page) ->
     return page.see_other("/console/account", notice="password_changed")
 
 
-def choose_mail(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+def choose_mail(db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Choose which notifications are mailed."""
     wanted = {*page.form.all("kinds")}
     with db.write():
@@ -115,7 +102,7 @@ def choose_mail(db: Connection, caller: Caller, page: Page) -> bottle.HTTPRespon
     return page.see_other("/console/account", notice="mail_chosen")
 
 
-def end_session(db: Connection, caller: Caller, page: Page, session: str) -> bottle.HTTPResponse:
+def end_session(db: Connection, caller: Caller, page: Page, session: str) -> HTTPResponse:
     """End one of the account's sessions."""
     accounts.revoke_session(db, caller, session)
     return page.see_other("/console/account", notice="session_ended")
@@ -128,14 +115,14 @@ def add_key(db: Connection, caller: Caller, page: Page) -> bytes:
     return page.render("secret.tpl", kind="key", name=key.name, secret=secret)
 
 
-def revoke_key(db: Connection, caller: Caller, page: Page, key: str) -> bottle.HTTPResponse:
+def revoke_key(db: Connection, caller: Caller, page: Page, key: str) -> HTTPResponse:
     """Revoke an API key."""
     with db.write():
         api_keys.revoke(db, caller, key)
     return page.see_other("/console/account", notice="key_revoked")
 
 
-def add_signing_key(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+def add_signing_key(db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Register a signing key."""
     form = page.form.checked(api_of_keys.SIGNING_KEY, trimmed=("name", "public_key"))
     packages.parse_public_key(form["public_key"])
@@ -143,7 +130,7 @@ def add_signing_key(db: Connection, caller: Caller, page: Page) -> bottle.HTTPRe
     return page.see_other("/console/account", notice="signing_key_added")
 
 
-def revoke_signing_key(db: Connection, caller: Caller, page: Page, key: str) -> bottle.HTTPResponse:
+def revoke_signing_key(db: Connection, caller: Caller, page: Page, key: str) -> HTTPResponse:
     """Revoke a signing key."""
     with db.write():
         signing_keys.revoke(db, caller, key)
@@ -191,13 +178,13 @@ def change_webhook(
 
 def redeliver(
     db: Connection, caller: Caller, page: Page, webhook: str, delivery: str
-) -> bottle.HTTPResponse:
+) -> HTTPResponse:
     """Send an event again."""
     webhooks.redeliver(db, caller, webhook, delivery)
     return page.see_other(f"/console/account/webhooks/{webhook}", notice="redelivered")
 
 
-def export(env: Context, db: Connection, caller: Caller) -> bottle.HTTPResponse:
+def export(env: Context, db: Connection, caller: Caller) -> HTTPResponse:
     """Everything stored about the account, as a file."""
     document = personal_data.export(env, db, caller)
     body = json.dumps(document, ensure_ascii=False, indent=2).encode()
@@ -205,10 +192,10 @@ def export(env: Context, db: Connection, caller: Caller) -> bottle.HTTPResponse:
         "Content-Type": "application/json",
         "Content-Disposition": 'attachment; filename="account.json"',
     }
-    return bottle.HTTPResponse(body, 200, headers | PRIVATE)
+    return HTTPResponse(body, 200, headers | PRIVATE)
 
 
-def erase(env: Context, db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+def erase(env: Context, db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Erase the account."""
     form = page.form.checked(ERASE_HERE)
     spend(env, "sign_in", f"{caller.account} {caller.network}")

@@ -3,14 +3,14 @@ script puts it into the form; without scripts the user copies it."""
 
 from typing import Any
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.people import account_recovery, accounts, email_change
+from mosis.people import account_recovery, accounts
 from mosis.publishing import invitations
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.validation import Schema
 from mosis.web.account_recovery import FORGOT, RESET, VERIFY
 from mosis.web.auth import REGISTER, TICKET
@@ -26,29 +26,20 @@ VERIFY_HERE: Schema = VERIFY | {"claim": {"type": "string", "allowed": ["yes"]}}
 
 
 def routes(app: Portal) -> None:
-    add(app, "GET", "/console/verify", show_verify, scope="visitor")
-    add(
-        app, "POST", "/console/verify", verify, scope="visitor", again=show_verify, lane="passwords"
-    )
-    add(app, "POST", "/console/verify/resend", resend, scope="developer")
-    add(app, "GET", "/console/reset", show_reset, scope="visitor")
-    add(app, "POST", "/console/reset/ask", ask, scope="visitor", again=show_reset)
-    add(app, "POST", "/console/reset", reset, scope="visitor", again=show_reset, lane="passwords")
-    add(app, "GET", "/console/invitation", show_invitation, scope="visitor")
-    add(
-        app,
-        "POST",
-        "/console/invitation",
-        accept,
-        scope="visitor",
-        again=show_invitation,
-        lane="passwords",
-    )
-    add(app, "GET", "/console/undo", show_undo, scope="visitor")
-    add(app, "POST", "/console/undo", undo, scope="visitor", again=show_undo)
-    add(app, "GET", "/console/join", show_join, scope="visitor")
-    add(app, "POST", "/console/join", join, scope="visitor", again=show_join)
-    add(app, "GET", "/console/link", link, scope="visitor")
+    pages = Section(app, "/console", scope="visitor")
+    pages.get("/verify", show_verify)
+    pages.post("/verify", verify, again=show_verify, lane="passwords")
+    pages.post("/verify/resend", resend, scope="developer")
+    pages.get("/reset", show_reset)
+    pages.post("/reset/ask", ask, again=show_reset)
+    pages.post("/reset", reset, again=show_reset, lane="passwords")
+    pages.get("/invitation", show_invitation)
+    pages.post("/invitation", accept, again=show_invitation, lane="passwords")
+    pages.get("/undo", show_undo)
+    pages.post("/undo", undo, again=show_undo)
+    pages.get("/join", show_join)
+    pages.post("/join", join, again=show_join)
+    pages.get("/link", link)
 
 
 def show_verify(page: Page) -> bytes:
@@ -56,7 +47,7 @@ def show_verify(page: Page) -> bytes:
     return page.render("verify.tpl")
 
 
-def verify(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+def verify(env: Context, db: Connection, page: Page) -> HTTPResponse:
     """Verify an e-mail address, with the session or the password of its account. A new password is
     set only if the user asked for that."""
     form = page.form.checked(VERIFY_HERE, trimmed=("token",))
@@ -69,7 +60,7 @@ def verify(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
     return page.see_other("/console/sign-in", notice="verified")
 
 
-def resend(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+def resend(env: Context, db: Connection, page: Page) -> HTTPResponse:
     """Mail the link that verifies the address once more."""
     spend(env, "mail", accounts.folded(accounts.get(db, page.caller.account).email))
     account_recovery.request_verification(db, page.caller)
@@ -81,7 +72,7 @@ def show_reset(page: Page) -> bytes:
     return page.render("reset.tpl")
 
 
-def ask(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+def ask(env: Context, db: Connection, page: Page) -> HTTPResponse:
     """Mail a link that sets a new password; the response does not disclose whether the account
     exists."""
     email = page.form.checked(FORGOT, trimmed=("email",))["email"]
@@ -91,7 +82,7 @@ def ask(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
     return page.see_other("/console/sign-in", notice="reset_mailed")
 
 
-def reset(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+def reset(env: Context, db: Connection, page: Page) -> HTTPResponse:
     """Set a new password; every session of the account ends."""
     form = page.form.checked(RESET, trimmed=("token",))
     spend(env, "sign_in_network", page.caller.network)
@@ -104,7 +95,7 @@ def show_invitation(page: Page) -> bytes:
     return page.render("invitation.tpl")
 
 
-def accept(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+def accept(env: Context, db: Connection, page: Page) -> HTTPResponse:
     """Register by invitation and sign in."""
     form = page.form.checked(INVITED, trimmed=("email", "name", "invitation"))
     spend(env, "registration", page.caller.network)
@@ -117,11 +108,11 @@ def show_undo(page: Page) -> bytes:
     return page.render("undo.tpl")
 
 
-def undo(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+def undo(env: Context, db: Connection, page: Page) -> HTTPResponse:
     """Give the account its old address back; every session of it ends."""
     token = page.form.checked(JOIN, trimmed=("token",))["token"]
     spend(env, "sign_in_network", page.caller.network)
-    email_change.undo(
+    account_recovery.undo_email_change(
         env, db, Caller(address=page.caller.address, client=page.caller.client), token
     )
     return page.see_other("/console/sign-in", notice="reset_mailed")

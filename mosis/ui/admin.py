@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-import bottle
+from bottle import HTTPResponse, request
 
 from mosis import audit, jobs
 from mosis.caller import ROLES, Caller
@@ -14,7 +14,7 @@ from mosis.errors import Denied
 from mosis.operations import backup, doctor, readiness
 from mosis.people import account_recovery, accounts
 from mosis.publishing import apps
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.validation import Schema
 from mosis.web.admin import APP, INVITE
 from mosis.web.plugins import Portal
@@ -26,20 +26,19 @@ SUSPEND_APP: Schema = SUSPEND | {"reason": APP["reason"]}
 
 
 def routes(app: Portal) -> None:
-    here = "/console/admin"
-    add(app, "GET", here, show, scope="admin")
-    add(app, "GET", here + "/accounts", show_accounts, scope="admin")
-    add(app, "POST", here + "/invitations", invite, scope="admin", again=show_accounts)
-    one = here + "/accounts/<developer>"
-    add(app, "POST", one + "/role", set_role, scope="admin", again=show_accounts)
-    add(app, "POST", one + "/suspended", suspend, scope="admin", again=show_accounts)
-    add(app, "GET", here + "/apps", show_apps, scope="admin")
-    add(app, "POST", here + "/apps/<app>/suspended", suspend_app, scope="admin", again=show_apps)
-    add(app, "GET", here + "/audit", trail, scope="admin")
-    add(app, "GET", here + "/doctor", show_checks, scope="admin", lane="outside")
-    add(app, "POST", here + "/jobs/<job>/retry", retry, scope="admin", again=show)
-    add(app, "POST", here + "/backups", make_copy, scope="admin", again=show)
-    add(app, "POST", here + "/drill", drill, scope="admin", again=show)
+    pages = Section(app, "/console/admin", scope="admin", again=show)
+    pages.get("", show)
+    pages.get("/accounts", show_accounts)
+    pages.post("/invitations", invite, again=show_accounts)
+    pages.post("/accounts/<developer>/role", set_role, again=show_accounts)
+    pages.post("/accounts/<developer>/suspended", suspend, again=show_accounts)
+    pages.get("/apps", show_apps)
+    pages.post("/apps/<app>/suspended", suspend_app, again=show_apps)
+    pages.get("/audit", trail)
+    pages.get("/doctor", show_checks, lane="outside")
+    pages.post("/jobs/<job>/retry", retry)
+    pages.post("/backups", make_copy)
+    pages.post("/drill", drill)
 
 
 def show(env: Context, db: Connection, page: Page) -> bytes:
@@ -60,7 +59,7 @@ def show(env: Context, db: Connection, page: Page) -> bytes:
 
 def show_accounts(db: Connection, page: Page, developer: str = "") -> bytes:
     """All accounts, the newest first."""
-    query = bottle.request.query.getunicode("q", "")[:200]
+    query = request.query.getunicode("q", "")[:200]
     found = accounts.index(db, page.request(str), query)
     return page.render(
         "admin_accounts.tpl",
@@ -71,7 +70,7 @@ def show_accounts(db: Connection, page: Page, developer: str = "") -> bytes:
     )
 
 
-def invite(env: Context, db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+def invite(env: Context, db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Invite somebody to register."""
     form = page.form.checked(INVITE, trimmed=("email",))
     account_recovery.invite(env, db, caller, form["email"])
@@ -101,14 +100,14 @@ def suspend(db: Connection, caller: Caller, page: Page, developer: str) -> Any:
 
 def show_apps(db: Connection, page: Page, app: str = "") -> bytes:
     """All apps, the newest first."""
-    query = bottle.request.query.getunicode("q", "")[:200]
+    query = request.query.getunicode("q", "")[:200]
     found = apps.all_apps(db, page.request(str), query)
     return page.render(
         "admin_apps.tpl", apps=found.rows, next_cursor=found.next_cursor, query=query
     )
 
 
-def suspend_app(db: Connection, caller: Caller, page: Page, app: str) -> bottle.HTTPResponse:
+def suspend_app(db: Connection, caller: Caller, page: Page, app: str) -> HTTPResponse:
     """Suspend an app, or let it back into the store."""
     form = page.form.checked(SUSPEND_APP, trimmed=("reason",))
     suspended = form["suspended"] == "yes"
@@ -120,7 +119,7 @@ def suspend_app(db: Connection, caller: Caller, page: Page, app: str) -> bottle.
 
 def trail(db: Connection, page: Page) -> bytes:
     """The audit trail, the newest line first."""
-    query = bottle.request.query
+    query = request.query
     owner, action = query.get("owner", "")[:100], query.get("action", "")[:100]
     found = audit.index(db, page.request(int), owner_id=owner or None, action=action or None)
     return page.render(
@@ -138,19 +137,19 @@ def show_checks(env: Context, db: Connection, page: Page) -> bytes:
     return page.render("doctor.tpl", lines=[*doctor.examine(env.config, version)])
 
 
-def retry(db: Connection, caller: Caller, page: Page, job: str) -> bottle.HTTPResponse:
+def retry(db: Connection, caller: Caller, page: Page, job: str) -> HTTPResponse:
     """Run a job once more that was given up."""
     jobs.retry(db, caller, job)
     return page.see_other("/console/admin", notice="job_retried")
 
 
-def make_copy(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+def make_copy(db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Have a copy of everything made."""
     backup.request_copy(db, caller.account)
     return page.see_other("/console/admin", notice="copy_asked")
 
 
-def drill(db: Connection, page: Page) -> bottle.HTTPResponse:
+def drill(db: Connection, page: Page) -> HTTPResponse:
     """Have the replica restored and checked."""
     backup.request_drill(db)
     return page.see_other("/console/admin", notice="drill_asked")

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis.caller import Caller
 from mosis.context import Context
@@ -28,7 +28,7 @@ from mosis.publishing.versions import Version
 from mosis.ui import forms
 from mosis.ui import listing_changes as listings
 from mosis.ui import rollout_plans as plan_forms
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.validation import Schema, check, pattern
 from mosis.web import apps as api
 from mosis.web import versions as api_versions
@@ -76,42 +76,25 @@ TAGS: Schema = {"tags": api.CHANGE["tags"]}
 
 
 def routes(app: Portal) -> None:
-    here = "/console/apps/<app>"
-    add(app, "POST", "/console/apps", create, scope="developer", again=show_create)
-    add(app, "GET", "/console/apps", show_create, scope="developer")
-    add(app, "GET", "/console/events", events, scope="developer")
-    add(app, "GET", here, show, scope="developer")
-    add(app, "POST", here + "/listing", change, scope="developer", again=show)
-    planned = plan_forms.change_default
-    add(app, "POST", here + "/rollout-plan", planned, scope="developer", again=show)
-    add(app, "POST", here + "/listing/withdraw", listings.withdraw, scope="developer", again=show)
-    add(
-        app,
-        "POST",
-        here + "/versions",
-        upload,
-        scope="developer",
-        again=show,
-        body="package",
-        lane="uploads",
-    )
-    version = here + "/versions/<version>"
-    add(app, "GET", version, show_version, scope="developer")
-    plan = version + "/rollout-plan"
-    add(app, "POST", plan, plan_forms.change, scope="developer", again=show_version)
-    add(app, "POST", version + "/messages", say, scope="developer", again=show_version)
-    add(
-        app,
-        "POST",
-        version + "/<move>",
-        move,
-        scope="developer",
-        again=show_version,
-        lane="publishing",
-    )
+    pages = Section(app, "/console", scope="developer")
+    pages.post("/apps", create, again=show_create)
+    pages.get("/apps", show_create)
+    pages.get("/events", events)
+    one = Section(app, "/console/apps/<app>", scope="developer", again=show)
+    one.get("", show)
+    one.post("/listing", change)
+    one.post("/rollout-plan", plan_forms.change_default)
+    one.post("/listing/withdraw", listings.withdraw)
+    one.post("/versions", upload, body="package", lane="uploads")
+    here = "/console/apps/<app>/versions/<version>"
+    version = Section(app, here, scope="developer", again=show_version)
+    version.get("", show_version)
+    version.post("/rollout-plan", plan_forms.change)
+    version.post("/messages", say)
+    version.post("/<move>", move, lane="publishing")
 
 
-def events(env: Context, db: Connection, caller: Caller) -> bottle.HTTPResponse:
+def events(env: Context, db: Connection, caller: Caller) -> HTTPResponse:
     """The caller's events as they happen, for the scripts of pages."""
     return stream(env, db, caller)
 
@@ -121,7 +104,7 @@ def show_create(page: Page) -> bytes:
     return page.render("app_create.tpl")
 
 
-def create(env: Context, db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+def create(env: Context, db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Make an app."""
     form = page.form.checked(CREATE_HERE, trimmed=("package_id", "name"))
     made = apps.create(db, env.config, caller, form)
@@ -207,7 +190,7 @@ def show_version(db: Connection, caller: Caller, page: Page, app: str, version: 
 
 def move(
     env: Context, db: Connection, caller: Caller, page: Page, app: str, version: str, move: str
-) -> bottle.HTTPResponse:
+) -> HTTPResponse:
     """Submit, withdraw, publish, halt, roll back, yank or unyank a version, or raise its share."""
     if move not in MOVES:
         raise NotFound("page")
@@ -222,7 +205,7 @@ def move(
     )
 
 
-def say(db: Connection, caller: Caller, page: Page, app: str, version: str) -> bottle.HTTPResponse:
+def say(db: Connection, caller: Caller, page: Page, app: str, version: str) -> HTTPResponse:
     """Write to the reviewers."""
     form = page.form.checked(SAY, trimmed=("text",))
     found = apps.with_role(db, caller, app, "publisher")

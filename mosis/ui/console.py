@@ -1,6 +1,6 @@
 """The first pages of the console: the caller's apps with their next steps, and the notifications."""
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis.caller import Caller
 from mosis.context import Context
@@ -13,19 +13,20 @@ from mosis.publishing.apps import App
 from mosis.publishing.versions import Version
 from mosis.telemetry import crashes
 from mosis.ui.apps import next_step
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.ui.rendering import message
 from mosis.web.plugins import Portal
 
 
 def routes(app: Portal) -> None:
-    add(app, "GET", "/console", moved, scope="visitor")
-    add(app, "GET", "/console/", overview, scope="developer")
-    add(app, "GET", "/console/notifications", notifications, scope="developer")
-    add(app, "POST", "/console/notifications/read-all", read_all, scope="developer")
+    pages = Section(app, "/console", scope="developer")
+    pages.get("", moved, scope="visitor")
+    pages.get("/", overview)
+    pages.get("/notifications", notifications)
+    pages.post("/notifications/read-all", read_all)
 
 
-def moved(page: Page) -> bottle.HTTPResponse:
+def moved(page: Page) -> HTTPResponse:
     """Redirect to the console's address with a slash at its end."""
     return page.see_other("/console/")
 
@@ -54,7 +55,7 @@ def notifications(db: Connection, caller: Caller, page: Page) -> bytes:
     )
 
 
-def read_all(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+def read_all(db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Mark all notifications as read."""
     feed.read_all(db, caller)
     return page.see_other("/console/notifications")

@@ -2,12 +2,12 @@
 
 import json
 
-import bottle
+from bottle import HTTPResponse, request
 
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import device_login, second_factor
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.validation import Schema
 from mosis.web.auth import spend_code
 from mosis.web.device_login import APPROVE
@@ -22,13 +22,14 @@ DECIDE: Schema = {
 
 
 def routes(app: Portal) -> None:
-    add(app, "GET", "/console/device", show, scope="developer")
-    add(app, "POST", "/console/device", decide, scope="developer", again=ask)
+    pages = Section(app, "/console/device", scope="developer", again=ask)
+    pages.get("", show)
+    pages.post("", decide)
 
 
 def show(env: Context, db: Connection, page: Page) -> bytes:
     """The form for a code; with `?code=`, the details of the device login."""
-    code = bottle.request.query.get("code", "")
+    code = request.query.get("code", "")
     if not code:
         return ask(page)
     spend(env, "guess", page.caller.account)
@@ -47,7 +48,7 @@ def ask(page: Page) -> bytes:
     return page.render("device_code.tpl")
 
 
-def decide(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+def decide(env: Context, db: Connection, page: Page) -> HTTPResponse:
     """Approve or deny a device login."""
     form = page.form.checked(DECIDE, trimmed=("user_code",))
     spend(env, "guess", page.caller.account)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis.caller import Caller
 from mosis.database import Connection
@@ -15,14 +15,13 @@ from mosis.publishing.apps import App
 from mosis.publishing.line_diff import Line
 from mosis.publishing.listing_changes import FIELDS, ListingChange
 from mosis.publishing.reviews import REASONS
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.validation import Schema, pattern
 from mosis.web.listing_changes import STATES
 from mosis.web.plugins import Portal
 from mosis.web.request import read_choice
 from mosis.web.reviews import APPROVE, REJECT
 
-HERE = "/console/reviews/listings"
 REVISION: Schema = {
     "revision": {
         "type": "string",
@@ -47,10 +46,11 @@ class Row:
 
 
 def routes(app: Portal) -> None:
-    add(app, "GET", HERE, index, scope="reviewer")
-    add(app, "GET", HERE + "/<change>", show, scope="reviewer", lane="publishing")
-    for name, handler in (("approve", approve), ("reject", reject)):
-        add(app, "POST", f"{HERE}/<change>/{name}", handler, scope="reviewer", again=show)
+    pages = Section(app, "/console/reviews/listings", scope="reviewer", again=show)
+    pages.get("", index)
+    pages.get("/<change>", show, lane="publishing")
+    pages.post("/<change>/approve", approve)
+    pages.post("/<change>/reject", reject)
 
 
 def index(db: Connection, caller: Caller, page: Page) -> bytes:
@@ -81,7 +81,7 @@ def show(db: Connection, caller: Caller, page: Page, change: str) -> bytes:
     )
 
 
-def approve(db: Connection, caller: Caller, page: Page, change: str) -> bottle.HTTPResponse:
+def approve(db: Connection, caller: Caller, page: Page, change: str) -> HTTPResponse:
     """Approve the change, as it was when the page was made."""
     form = page.form.checked(APPROVE_HERE, trimmed=("comment",))
     comment = form.get("comment", "")
@@ -89,7 +89,7 @@ def approve(db: Connection, caller: Caller, page: Page, change: str) -> bottle.H
     return page.see_other("/console/reviews", notice="listing_approved")
 
 
-def reject(db: Connection, caller: Caller, page: Page, change: str) -> bottle.HTTPResponse:
+def reject(db: Connection, caller: Caller, page: Page, change: str) -> HTTPResponse:
     """Reject the change, with reasons and a comment."""
     form = page.form.checked(REJECT_HERE, trimmed=("comment",), lists=("reasons",))
     reasons = [*dict.fromkeys(form["reasons"])]
@@ -97,7 +97,7 @@ def reject(db: Connection, caller: Caller, page: Page, change: str) -> bottle.HT
     return page.see_other("/console/reviews", notice="listing_rejected")
 
 
-def withdraw(db: Connection, caller: Caller, page: Page, app: str) -> bottle.HTTPResponse:
+def withdraw(db: Connection, caller: Caller, page: Page, app: str) -> HTTPResponse:
     """An owner withdraws the change that was shown."""
     found = apps.with_role(db, caller, app, "owner")
     form = page.form.checked(REVISION)

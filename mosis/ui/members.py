@@ -1,6 +1,6 @@
 """The members of an app: invitations, roles, leaving, and the transfer to another account."""
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis.caller import Caller
 from mosis.context import Context
@@ -8,7 +8,7 @@ from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.publishing import apps, invitations, members
 from mosis.publishing.members import ROLES
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.validation import Schema
 from mosis.web.members import CHANGE, INVITE, OFFER, count_mail
 from mosis.web.plugins import Portal
@@ -19,15 +19,13 @@ OFFER_HERE: Schema = {"to": OFFER["email"]}
 
 
 def routes(app: Portal) -> None:
-    one, here = "/console/apps/<app>", "/console/apps/<app>/members"
-    add(app, "GET", here, show, scope="developer")
-    add(app, "POST", here, invite, scope="developer", again=show)
-    add(app, "POST", here + "/<member>/role", change, scope="developer", again=show)
-    add(app, "POST", here + "/<member>/remove", remove, scope="developer", again=show)
-    add(
-        app, "POST", one + "/invitations/<invitation>/cancel", cancel, scope="developer", again=show
-    )
-    add(app, "POST", one + "/transfer", offer, scope="developer", again=show)
+    pages = Section(app, "/console/apps/<app>", scope="developer", again=show)
+    pages.get("/members", show)
+    pages.post("/members", invite)
+    pages.post("/members/<member>/role", change)
+    pages.post("/members/<member>/remove", remove)
+    pages.post("/invitations/<invitation>/cancel", cancel)
+    pages.post("/transfer", offer)
 
 
 def show(db: Connection, caller: Caller, page: Page, app: str) -> bytes:
@@ -45,9 +43,7 @@ def show(db: Connection, caller: Caller, page: Page, app: str) -> bytes:
     )
 
 
-def invite(
-    env: Context, db: Connection, caller: Caller, page: Page, app: str
-) -> bottle.HTTPResponse:
+def invite(env: Context, db: Connection, caller: Caller, page: Page, app: str) -> HTTPResponse:
     """Invite the owner of a mailbox."""
     apps.with_role(db, caller, app, "owner")
     form = page.form.checked(INVITE, trimmed=("email",))
@@ -58,9 +54,7 @@ def invite(
     return _back(page, found.package_id, "member_invited")
 
 
-def change(
-    db: Connection, caller: Caller, page: Page, app: str, member: str
-) -> bottle.HTTPResponse:
+def change(db: Connection, caller: Caller, page: Page, app: str, member: str) -> HTTPResponse:
     """Give a member another role."""
     apps.with_role(db, caller, app, "owner")
     role = page.form.checked(CHANGE)["role"]
@@ -70,9 +64,7 @@ def change(
     return _back(page, found.package_id, "member_changed")
 
 
-def remove(
-    db: Connection, caller: Caller, page: Page, app: str, member: str
-) -> bottle.HTTPResponse:
+def remove(db: Connection, caller: Caller, page: Page, app: str, member: str) -> HTTPResponse:
     """Remove a member, or leave the app."""
     leaves = member == caller.account
     with db.write():
@@ -83,9 +75,7 @@ def remove(
     return _back(page, found.package_id, "member_removed")
 
 
-def cancel(
-    db: Connection, caller: Caller, page: Page, app: str, invitation: str
-) -> bottle.HTTPResponse:
+def cancel(db: Connection, caller: Caller, page: Page, app: str, invitation: str) -> HTTPResponse:
     """Cancel an open invitation or offer."""
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
@@ -93,9 +83,7 @@ def cancel(
     return _back(page, found.package_id, "invitation_cancelled")
 
 
-def offer(
-    env: Context, db: Connection, caller: Caller, page: Page, app: str
-) -> bottle.HTTPResponse:
+def offer(env: Context, db: Connection, caller: Caller, page: Page, app: str) -> HTTPResponse:
     """Offer the app to the owner of a mailbox."""
     apps.with_role(db, caller, app, "owner")
     form = page.form.checked(OFFER_HERE, trimmed=("to",))
@@ -106,5 +94,5 @@ def offer(
     return _back(page, found.package_id, "app_offered")
 
 
-def _back(page: Page, package_id: str, notice: str) -> bottle.HTTPResponse:
+def _back(page: Page, package_id: str, notice: str) -> HTTPResponse:
     return page.see_other(f"/console/apps/{package_id}/members", notice=notice)

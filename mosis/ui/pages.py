@@ -27,7 +27,7 @@ from mosis.ui.forms import Form
 from mosis.ui.rendering import message, message_or
 from mosis.web.answers import Answers, CachedResponse, place_of
 from mosis.web.idempotency import Retries
-from mosis.web.plugins import Callers, Errors, Inputs, Portal, address_of, problem
+from mosis.web.plugins import Callers, Errors, Inputs, Portal, problem, somebody
 from mosis.web.request import accepts_html, etag, names_tag, read_page, require_tag
 from mosis.web.routing import environ_path, limit_of
 
@@ -54,12 +54,26 @@ START = "/console/"
 _FORM_TOKEN = b"mosis form token 1"
 
 
-def add(
-    app: Portal, method: str, path: str, handler: Callable[..., Any], *, scope: str, **options: Any
-) -> None:
-    """A line of the URL table for a page; see mosis/ui/__init__.py for the options."""
-    skipped = [Errors, Callers, Retries, Inputs, Answers]
-    app.route(path, method, callback=handler, skip=skipped, scope=scope, page=True, **options)
+class Section:
+    """Part of the URL table: pages below one path, with the options that they share; see
+    mosis/ui/__init__.py for the options. `again` is for its POSTs."""
+
+    def __init__(self, app: Portal, path: str = "", *, again: Any = None, **options: Any) -> None:
+        self._app, self._path, self._again, self._options = app, path, again, options
+
+    def get(self, path: str, handler: Callable[..., Any], **options: Any) -> None:
+        """Add a page."""
+        self._add("GET", path, handler, options)
+
+    def post(self, path: str, handler: Callable[..., Any], **options: Any) -> None:
+        """Add the target of a form."""
+        self._add("POST", path, handler, {"again": self._again} | options)
+
+    def _add(self, method: str, path: str, handler: Any, options: dict[str, Any]) -> None:
+        skipped = [Errors, Callers, Retries, Inputs, Answers]
+        options = self._options | options
+        place = self._path + path
+        self._app.route(place, method, callback=handler, skip=skipped, page=True, **options)
 
 
 def is_secure(base_url: str) -> bool:
@@ -76,10 +90,7 @@ class Page:
         self.env = env
         self.public = public  # a public page, the same for all callers
         self.request_id: str = environ["mosis.request_id"]
-        self.caller = Caller(
-            address=address_of(env, environ),
-            client=bottle.request.get_header("User-Agent", "")[:200],
-        )
+        self.caller = somebody(env, environ)
         self.form = Form([])
         self.problem: PortalError | None = None
         self._prefix = env.config.base_path
@@ -467,5 +478,5 @@ def _require(caller: Caller, scope: str) -> None:
 def _here() -> str:
     """The address of this page, as `next` of a sign-in."""
     environ = bottle.request.environ
-    path = quote(environ["PATH_INFO"].encode("latin-1"), safe="/")
+    path = quote(environ["PATH_INFO"], safe="/")
     return path + (f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else "")

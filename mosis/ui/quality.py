@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis.caller import Caller
 from mosis.clock import text
@@ -15,7 +15,7 @@ from mosis.telemetry import analytics, crashes, downloads
 from mosis.telemetry.analytics import Range
 from mosis.ui import charts
 from mosis.ui.charts import Chart, Series
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.ui.rendering import message
 from mosis.validation import Schema
 from mosis.web.plugins import Portal
@@ -33,9 +33,9 @@ DECISION: Schema = {
 
 
 def routes(app: Portal) -> None:
-    here = "/console/apps/<app>"
-    add(app, "GET", here + "/quality", show, scope="developer")
-    add(app, "POST", here + "/crashes/<group>", decide, scope="developer", again=show)
+    pages = Section(app, "/console/apps/<app>", scope="developer", again=show)
+    pages.get("/quality", show)
+    pages.post("/crashes/<group>", decide)
 
 
 def show(
@@ -68,7 +68,7 @@ def show(
 
 def decide(
     env: Context, db: Connection, caller: Caller, page: Page, app: str, group: str
-) -> bottle.HTTPResponse:
+) -> HTTPResponse:
     """Mark a group of crashes as resolved, or open again."""
     form = page.form.checked(DECISION)
     found, telemetry = apps.with_role(db, caller, app, "publisher"), env.telemetry.connection()

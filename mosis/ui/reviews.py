@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import bottle
+from bottle import HTTPResponse, request
 
 from mosis.caller import Caller
 from mosis.context import Context
@@ -31,7 +31,7 @@ from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
 from mosis.ui import listing_changes as listings
 from mosis.ui.apps import CHECKBOX
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.validation import Schema
 from mosis.web.listing_changes import STATES as LISTING_STATES
 from mosis.web.long_poll import in_turn
@@ -52,18 +52,15 @@ APPROVE_HERE: Schema = APPROVE | {"security": CHECKBOX}
 
 
 def routes(app: Portal) -> None:
-    add(app, "GET", "/console/reviews", index, scope="reviewer")
-    here = "/console/reviews/<review>"
-    add(app, "GET", here, show, scope="reviewer", lane="publishing")
-    add(app, "GET", here + "/files/<path:path>", file, scope="reviewer", lane="publishing")
-    for name, handler in (
-        ("claim", claim),
-        ("release", release),
-        ("approve", approve),
-        ("reject", reject),
-        ("messages", say),
-    ):
-        add(app, "POST", f"{here}/{name}", handler, scope="reviewer", again=show)
+    pages = Section(app, "/console/reviews", scope="reviewer", again=show)
+    pages.get("", index)
+    pages.get("/<review>", show, lane="publishing")
+    pages.get("/<review>/files/<path:path>", file, lane="publishing")
+    pages.post("/<review>/claim", claim)
+    pages.post("/<review>/release", release)
+    pages.post("/<review>/approve", approve)
+    pages.post("/<review>/reject", reject)
+    pages.post("/<review>/messages", say)
 
 
 @dataclass(frozen=True)
@@ -131,9 +128,7 @@ def show(env: Context, db: Connection, caller: Caller, page: Page, review: str) 
     )
 
 
-def file(
-    env: Context, db: Connection, caller: Caller, review: str, path: str
-) -> bottle.HTTPResponse:
+def file(env: Context, db: Connection, caller: Caller, review: str, path: str) -> HTTPResponse:
     """The content of one file, as the API returns it."""
     side = str(read_choice("side", *review_files.SIDES, default="after"))
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
@@ -142,19 +137,19 @@ def file(
     )
 
 
-def claim(db: Connection, caller: Caller, page: Page, review: str) -> bottle.HTTPResponse:
+def claim(db: Connection, caller: Caller, page: Page, review: str) -> HTTPResponse:
     """Claim a review, or extend the claim."""
     reviews.claim(db, caller, reviews.for_reviewer(db, caller, review))
     return page.see_other(f"/console/reviews/{review}", notice="claimed")
 
 
-def release(db: Connection, caller: Caller, page: Page, review: str) -> bottle.HTTPResponse:
+def release(db: Connection, caller: Caller, page: Page, review: str) -> HTTPResponse:
     """Return a review to the queue."""
     reviews.release(db, caller, reviews.for_reviewer(db, caller, review))
     return page.see_other("/console/reviews", notice="released")
 
 
-def approve(db: Connection, caller: Caller, page: Page, review: str) -> bottle.HTTPResponse:
+def approve(db: Connection, caller: Caller, page: Page, review: str) -> HTTPResponse:
     """Approve the version."""
     form = page.form.checked(APPROVE_HERE, trimmed=("comment",))
     reviews.approve(
@@ -163,7 +158,7 @@ def approve(db: Connection, caller: Caller, page: Page, review: str) -> bottle.H
     return page.see_other("/console/reviews", notice="approved")
 
 
-def reject(db: Connection, caller: Caller, page: Page, review: str) -> bottle.HTTPResponse:
+def reject(db: Connection, caller: Caller, page: Page, review: str) -> HTTPResponse:
     """Reject the version, with reasons and a comment."""
     form = page.form.checked(REJECT, trimmed=("comment",), lists=("reasons",))
     reasons = [*dict.fromkeys(form["reasons"])]
@@ -171,7 +166,7 @@ def reject(db: Connection, caller: Caller, page: Page, review: str) -> bottle.HT
     return page.see_other("/console/reviews", notice="rejected")
 
 
-def say(db: Connection, caller: Caller, page: Page, review: str) -> bottle.HTTPResponse:
+def say(db: Connection, caller: Caller, page: Page, review: str) -> HTTPResponse:
     """Send a message to the developer, or an internal one."""
     form = page.form.checked(SAY_HERE, trimmed=("text",))
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
@@ -213,7 +208,7 @@ def _messages(db: Connection, version: Version) -> list[tuple[Any, str]]:
 
 def _chosen(tree: list[ReviewFile], findings: Iterable[dict[str, Any]]) -> ReviewFile | None:
     """The file named in the query, otherwise the first to look at: changed, and with a finding."""
-    wanted = bottle.request.query.getunicode("file")
+    wanted = request.query.getunicode("file")
     if wanted is not None:
         found = next((each for each in tree if each.path == wanted), None)
         if found is None:
@@ -280,7 +275,7 @@ def _shown(line: Line) -> tuple[Line, str, int]:
 
 def _first() -> int:
     """The start of the shown part of a long diff."""
-    asked = bottle.request.query.get("from", "0")
+    asked = request.query.get("from", "0")
     return int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 7 else 0
 
 

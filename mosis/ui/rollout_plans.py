@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis.caller import Caller
 from mosis.context import Context
@@ -37,7 +37,7 @@ _LINE = (
 
 def change_default(
     env: Context, db: Connection, caller: Caller, page: Page, app: str
-) -> bottle.HTTPResponse:
+) -> HTTPResponse:
     """Set or remove the plan of versions that have none of their own."""
     apps.with_role(db, caller, app, "owner")
     plan = _read(page)
@@ -50,7 +50,7 @@ def change_default(
 
 def change(
     env: Context, db: Connection, caller: Caller, page: Page, app: str, version: str
-) -> bottle.HTTPResponse:
+) -> HTTPResponse:
     """Set, replace or remove the plan of a version."""
     found = apps.with_role(db, caller, app, "publisher")
     versions.get(db, found, version)

@@ -2,15 +2,15 @@
 
 import io
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.credentials import totp
 from mosis.database import Connection
 from mosis.errors import NotFound
-from mosis.people import accounts, second_factor, second_step
-from mosis.ui.pages import PRIVATE, Page, add
+from mosis.people import accounts, second_factor
+from mosis.ui.pages import PRIVATE, Page, Section
 from mosis.web.auth import SECOND_STEP, spend_code
 from mosis.web.plugins import Portal
 from mosis.web.request import spend
@@ -20,13 +20,14 @@ HERE = "/console/second-factor"
 
 
 def routes(app: Portal) -> None:
-    add(app, "POST", "/console/sign-in/code", sign_in, scope="visitor", again=step)
-    add(app, "GET", HERE, show, scope="developer")
-    add(app, "GET", HERE + "/code.svg", picture, scope="developer")
-    add(app, "POST", HERE, begin, scope="developer", again=show, lane="passwords")
-    add(app, "POST", HERE + "/confirm", confirm, scope="developer", again=show)
-    add(app, "POST", HERE + "/codes", renew, scope="developer", again=show)
-    add(app, "POST", HERE + "/off", turn_off, scope="developer", again=show)
+    Section(app, "/console/sign-in/code", scope="visitor", again=step).post("", sign_in)
+    pages = Section(app, HERE, scope="developer", again=show)
+    pages.get("", show)
+    pages.get("/code.svg", picture)
+    pages.post("", begin, lane="passwords")
+    pages.post("/confirm", confirm)
+    pages.post("/codes", renew)
+    pages.post("/off", turn_off)
 
 
 def step(page: Page) -> bytes:
@@ -34,13 +35,13 @@ def step(page: Page) -> bytes:
     return page.render("second_step.tpl", ticket=page.typed("ticket"))
 
 
-def sign_in(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+def sign_in(env: Context, db: Connection, page: Page) -> HTTPResponse:
     """Sign in with a code, after the password or the provider."""
     form = page.form.checked(SECOND_STEP, trimmed=("code",))
     account = second_factor.account_of(env, db, form["ticket"])
     spend_code(env, page.caller, account, form["code"])
     nobody = Caller(address=page.caller.address, client=page.caller.client)
-    page.sign_in(db, second_step.sign_in(env, db, nobody, form["ticket"], form["code"]))
+    page.sign_in(db, accounts.second_step(env, db, nobody, form["ticket"], form["code"]))
     return page.go_on()
 
 
@@ -56,7 +57,7 @@ def show(env: Context, db: Connection, caller: Caller, page: Page) -> bytes:
     )
 
 
-def picture(env: Context, db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+def picture(env: Context, db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """The QR code of a secret that is not confirmed yet; it is made here and no other host sees it."""
     import segno
 
@@ -67,10 +68,10 @@ def picture(env: Context, db: Connection, caller: Caller, page: Page) -> bottle.
     made = io.BytesIO()
     uri = second_factor.uri(env, db, caller.account, secret)
     segno.make_qr(uri, error="m").save(made, kind="svg", scale=5, border=4, light="white")
-    return bottle.HTTPResponse(made.getvalue(), 200, {"Content-Type": "image/svg+xml", **PRIVATE})
+    return HTTPResponse(made.getvalue(), 200, {"Content-Type": "image/svg+xml", **PRIVATE})
 
 
-def begin(env: Context, db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+def begin(env: Context, db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Make a secret for an authenticator app."""
     form = page.form.checked(BEGIN)
     spend(env, "sign_in", f"{caller.account} {caller.network}")
@@ -93,7 +94,7 @@ def renew(env: Context, db: Connection, caller: Caller, page: Page) -> bytes:
     return page.render("recovery_codes.tpl", codes=codes)
 
 
-def turn_off(env: Context, db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+def turn_off(env: Context, db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Turn it off."""
     code = page.form.checked(CODE, trimmed=("code",))["code"]
     spend_code(env, caller, caller.account, code)

@@ -1,11 +1,11 @@
 """Set-up of the first administrator, by the link that the portal prints at start."""
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import first_administrator
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.validation import Schema
 from mosis.web.auth import REGISTER
 from mosis.web.plugins import Portal
@@ -17,8 +17,9 @@ CREATE: Schema = {name: REGISTER[name] for name in ("email", "password", "name")
 
 
 def routes(app: Portal) -> None:
-    add(app, "GET", "/setup", show, scope="visitor")
-    add(app, "POST", "/setup", create, scope="visitor", again=show, lane="passwords")
+    pages = Section(app, "/setup", scope="visitor", again=show)
+    pages.get("", show)
+    pages.post("", create, lane="passwords")
 
 
 def show(page: Page) -> bytes:
@@ -26,7 +27,7 @@ def show(page: Page) -> bytes:
     return page.render("setup.tpl")
 
 
-def create(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+def create(env: Context, db: Connection, page: Page) -> HTTPResponse:
     """Create the first administrator and sign in."""
     form = page.form.checked(CREATE, trimmed=("token", "email", "name"))
     spend(env, "sign_in_network", page.caller.network)

@@ -1,12 +1,12 @@
 """Sign-in with a password or at a provider; registration; sign-out."""
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Denied
 from mosis.people import accounts, identities
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.validation import Schema
 from mosis.web import oauth
 from mosis.web.auth import LOGIN, REGISTER, spend_sign_in
@@ -18,39 +18,24 @@ RETURN = "/console/signed-in/"
 
 
 def routes(app: Portal) -> None:
-    add(app, "GET", "/console/sign-in", show, scope="visitor")
-    add(app, "POST", "/console/sign-in", sign_in, scope="visitor", again=show, lane="passwords")
-    add(
-        app,
-        "POST",
-        "/console/sign-in/<provider>",
-        begin,
-        scope="visitor",
-        again=show,
-        lane=oauth.lane_of_begin,
-    )
-    add(app, "GET", "/console/signed-in/<provider>", collect, scope="visitor")
-    add(app, "GET", "/console/register", show_register, scope="visitor")
-    add(
-        app,
-        "POST",
-        "/console/register",
-        register,
-        scope="visitor",
-        again=show_register,
-        lane="passwords",
-    )
-    add(app, "POST", "/console/sign-out", sign_out, scope="visitor")
+    pages = Section(app, "/console", scope="visitor", again=show)
+    pages.get("/sign-in", show)
+    pages.post("/sign-in", sign_in, lane="passwords")
+    pages.post("/sign-in/<provider>", begin, lane=oauth.lane_of_begin)
+    pages.get("/signed-in/<provider>", collect)
+    pages.get("/register", show_register)
+    pages.post("/register", register, again=show_register, lane="passwords")
+    pages.post("/sign-out", sign_out, again=None)
 
 
-def show(env: Context, page: Page) -> bytes | bottle.HTTPResponse:
+def show(env: Context, page: Page) -> bytes | HTTPResponse:
     """The sign-in form, with a button for each provider."""
     if page.signed_in and page.problem is None:
         return page.go_on()
     return page.render("sign_in.tpl", providers=list(env.providers))
 
 
-def sign_in(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+def sign_in(env: Context, db: Connection, page: Page) -> HTTPResponse:
     """Sign in with a password."""
     form = page.form.checked(LOGIN, trimmed=("email",))
     spend_sign_in(env, page.caller, form["email"])
@@ -61,14 +46,14 @@ def sign_in(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
     return page.go_on()
 
 
-def _second_step(page: Page, refusal: Denied) -> bottle.HTTPResponse:
+def _second_step(page: Page, refusal: Denied) -> HTTPResponse:
     """The page that asks for a code, if that is what is missing; else the refusal itself."""
     if refusal.code != "second_factor_required":
         raise refusal
     return page.answer(page.render("second_step.tpl", ticket=refusal.facts["ticket"]))
 
 
-def begin(env: Context, db: Connection, page: Page, provider: str) -> bottle.HTTPResponse:
+def begin(env: Context, db: Connection, page: Page, provider: str) -> HTTPResponse:
     """Start a sign-in at a provider. The response is a page that leads there, because `form-action`
     of the Content-Security-Policy does not allow forms to lead to other hosts."""
     back = page.url(RETURN + provider, next=page.next_path())
@@ -80,7 +65,7 @@ def begin(env: Context, db: Connection, page: Page, provider: str) -> bottle.HTT
     return response
 
 
-def collect(env: Context, db: Connection, page: Page, provider: str) -> bytes | bottle.HTTPResponse:
+def collect(env: Context, db: Connection, page: Page, provider: str) -> bytes | HTTPResponse:
     """Complete a sign-in at a provider. The stored result is for this browser only and can be
     collected once."""
     browser = oauth.browser_of(env)
@@ -95,7 +80,7 @@ def collect(env: Context, db: Connection, page: Page, provider: str) -> bytes | 
     return response
 
 
-def show_register(env: Context, page: Page) -> bytes | bottle.HTTPResponse:
+def show_register(env: Context, page: Page) -> bytes | HTTPResponse:
     """The registration form."""
     if page.signed_in and page.problem is None:
         return page.go_on()
@@ -104,7 +89,7 @@ def show_register(env: Context, page: Page) -> bytes | bottle.HTTPResponse:
     )
 
 
-def register(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+def register(env: Context, db: Connection, page: Page) -> HTTPResponse:
     """Register and sign in."""
     form = page.form.checked(REGISTER_HERE, trimmed=("email", "name"))
     spend(env, "registration", page.caller.network)
@@ -112,7 +97,7 @@ def register(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
     return page.see_other("/console/", notice="registered")
 
 
-def sign_out(db: Connection, page: Page) -> bottle.HTTPResponse:
+def sign_out(db: Connection, page: Page) -> HTTPResponse:
     """End the browser's session."""
     if page.signed_in:
         page.sign_out(db)

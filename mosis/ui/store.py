@@ -6,14 +6,14 @@ import re
 from dataclasses import replace
 from urllib.parse import urlencode
 
-import bottle
+from bottle import HTTPResponse, request
 
 from mosis import store
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.store import Query
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.validation.strict_json import dump_json
 from mosis.web.plugins import Portal
 from mosis.web.request import accepts_html, check_lengths, check_query, read_choice, read_page
@@ -28,28 +28,20 @@ SORTS = tuple(sort for sort in store.SORTS if sort != "relevance")
 
 
 def routes(app: Portal) -> None:
-    add(app, "GET", "/", index, scope="public", limit="store", cache="store", varies="Accept")
-    add(app, "GET", "/app/<package_id>", show, scope="public", limit="store", cache="store")
-    add(
-        app,
-        "GET",
-        "/feed.atom",
-        feed,
-        scope="public",
-        limit="store",
-        cache="store",
-        content_type="application/atom+xml; charset=utf-8",
-        cache_control="public, max-age=300",
-    )
+    pages = Section(app, scope="public", limit="store", cache="store")
+    pages.get("/", index, varies="Accept")
+    pages.get("/app/<package_id>", show)
+    as_feed = {"content_type": "application/atom+xml; charset=utf-8"}
+    pages.get("/feed.atom", feed, cache_control="public, max-age=300", **as_feed)
 
 
-def index(env: Context, db: Connection, page: Page) -> bytes | bottle.HTTPResponse:
+def index(env: Context, db: Connection, page: Page) -> bytes | HTTPResponse:
     """The store: search, categories, apps."""
-    if not accepts_html(bottle.request.get_header("Accept", "")):
+    if not accepts_html(request.get_header("Accept", "")):
         return _for_programs(env)
     check_query(SEARCH)
     check_lengths(LONGEST)
-    asked = bottle.request.query
+    asked = request.query
     sort = read_choice("sort", *store.SORTS, default="") or ""
     query = Query(
         asked.getunicode("q", ""),
@@ -112,7 +104,7 @@ def _xml_text(text: str) -> str:
     return _NOT_IN_XML.sub("", text)
 
 
-def _for_programs(env: Context) -> bottle.HTTPResponse:
+def _for_programs(env: Context) -> HTTPResponse:
     """The response for clients that accept JSON only: the address of the API."""
     document = {
         "api": env.url("/v1"),
@@ -124,7 +116,7 @@ def _for_programs(env: Context) -> bottle.HTTPResponse:
         "Cache-Control": "public, max-age=60",
         "Vary": "Accept",
     }
-    return bottle.HTTPResponse(dump_json(document), 200, headers)
+    return HTTPResponse(dump_json(document), 200, headers)
 
 
 def _address(query: Query, cursor: str | None = None) -> str:

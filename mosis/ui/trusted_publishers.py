@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-import bottle
+from bottle import HTTPResponse
 
 from mosis.caller import Caller
 from mosis.context import Context
@@ -13,7 +13,7 @@ from mosis.errors import Invalid
 from mosis.people import trusted_publishers
 from mosis.people.trusted_publishers import SCOPES
 from mosis.publishing import apps, members
-from mosis.ui.pages import Page, add
+from mosis.ui.pages import Page, Section
 from mosis.validation import Schema, check
 from mosis.web.apps import PUBLISH_BY
 from mosis.web.plugins import Portal
@@ -44,10 +44,11 @@ EXAMPLES = (
 
 def routes(app: Portal) -> None:
     here = "/console/apps/<app>/trusted-publishers"
-    add(app, "GET", here, show, scope="developer")
-    add(app, "POST", here, trust, scope="developer", again=show)
-    add(app, "POST", here + "/only", only, scope="developer", again=show)
-    add(app, "POST", here + "/<publisher>/remove", remove, scope="developer", again=show)
+    pages = Section(app, here, scope="developer", again=show)
+    pages.get("", show)
+    pages.post("", trust)
+    pages.post("/only", only)
+    pages.post("/<publisher>/remove", remove)
 
 
 def show(env: Context, db: Connection, caller: Caller, page: Page, app: str) -> bytes:
@@ -66,9 +67,7 @@ def show(env: Context, db: Connection, caller: Caller, page: Page, app: str) -> 
     )
 
 
-def trust(
-    env: Context, db: Connection, caller: Caller, page: Page, app: str
-) -> bottle.HTTPResponse:
+def trust(env: Context, db: Connection, caller: Caller, page: Page, app: str) -> HTTPResponse:
     """Add a trusted publisher."""
     apps.with_role(db, caller, app, "owner")
     form = page.form.checked(ADD_HERE, trimmed=("issuer", "claims"), lists=("scopes",))
@@ -79,9 +78,7 @@ def trust(
     return _back(page, found.package_id, "publisher_added")
 
 
-def remove(
-    db: Connection, caller: Caller, page: Page, app: str, publisher: str
-) -> bottle.HTTPResponse:
+def remove(db: Connection, caller: Caller, page: Page, app: str, publisher: str) -> HTTPResponse:
     """Remove a trusted publisher; its tokens end at once."""
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
@@ -89,7 +86,7 @@ def remove(
     return _back(page, found.package_id, "publisher_removed")
 
 
-def only(db: Connection, caller: Caller, page: Page, app: str) -> bottle.HTTPResponse:
+def only(db: Connection, caller: Caller, page: Page, app: str) -> HTTPResponse:
     """Choose whether only trusted publishers may upload."""
     apps.with_role(db, caller, app, "owner")
     fields: dict[str, Any] = page.form.checked(ONLY)
@@ -111,5 +108,5 @@ def _claims(text: str) -> dict[str, str]:
     return found
 
 
-def _back(page: Page, package_id: str, notice: str) -> bottle.HTTPResponse:
+def _back(page: Page, package_id: str, notice: str) -> HTTPResponse:
     return page.see_other(f"/console/apps/{package_id}/trusted-publishers", notice=notice)

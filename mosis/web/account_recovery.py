@@ -7,7 +7,7 @@ import bottle
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.people import account_recovery, accounts, email_change
+from mosis.people import account_recovery, accounts
 from mosis.validation.addresses import KNOWN_EMAIL_ADDRESS
 from mosis.web.auth import EMAIL, PASSWORD, TICKET, password_findings
 from mosis.web.openapi_schemas import operation
@@ -82,7 +82,7 @@ def change_email(env: Context, db: Connection, caller: Caller, body: dict[str, A
     spend(env, "sign_in", f"{caller.account} {caller.network}")
     spend(env, "mail", caller.account)
     spend(env, "mail", accounts.folded(body["email"]))
-    email_change.ask(env, db, caller, body["email"], body.get("password"))
+    account_recovery.request_email_change(env, db, caller, body["email"], body.get("password"))
     bottle.response.status = 202
 
 
@@ -92,7 +92,7 @@ def undo_email(env: Context, db: Connection, caller: Caller, body: dict[str, Any
     revoked."""
     token = body["token"]
     spend(env, "sign_in_network", caller.network)
-    email_change.undo(env, db, caller, token)
+    account_recovery.undo_email_change(env, db, caller, token)
 
 
 @operation({202: None})

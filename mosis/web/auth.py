@@ -9,7 +9,7 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.credentials import tokens, totp
 from mosis.database import Connection
-from mosis.people import accounts, second_factor, second_step
+from mosis.people import accounts, second_factor
 from mosis.people.accounts import Session, SignedIn
 from mosis.validation import Finding, findings_of, names
 from mosis.validation.addresses import EMAIL_ADDRESS
@@ -88,17 +88,11 @@ def password_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post(
-        "/auth/register",
-        callback=register,
-        scope="public",
-        auth="none",
-        lane="passwords",
-        idempotent="yes",
-    )
-    app.post("/auth/login", callback=login, scope="public", auth="none", lane="passwords")
-    app.post("/auth/login/second-factor", callback=second_factor_step, scope="public", auth="none")
-    app.post("/auth/refresh", callback=refresh, scope="public", auth="none")
+    signs_in = {"scope": "public", "auth": "none"}
+    app.post("/auth/register", callback=register, lane="passwords", idempotent="yes", **signs_in)
+    app.post("/auth/login", callback=login, lane="passwords", **signs_in)
+    app.post("/auth/login/second-factor", callback=second_factor_step, **signs_in)
+    app.post("/auth/refresh", callback=refresh, **signs_in)
     app.post("/auth/logout", callback=logout, scope="session")
     app.get("/auth/sessions", callback=sessions, scope="account")
     app.delete("/auth/sessions/<session>", callback=revoke, scope="account")
@@ -134,7 +128,7 @@ def second_factor_step(
     """Sign in with the ticket of the first step and a code of the authenticator app, or a recovery code."""
     account = second_factor.account_of(env, db, body["ticket"])
     spend_code(env, caller, account, body["code"])
-    return public(db, second_step.sign_in(env, db, caller, **body))
+    return public(db, accounts.second_step(env, db, caller, **body))
 
 
 @operation(SIGNED_IN, body=REFRESH)

@@ -24,16 +24,10 @@ READY = shape(
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get(
-        "/healthz",
-        callback=healthz,
-        scope="public",
-        limit="none",
-        cache="always",
-        cache_control="no-store",
-    )
-    app.get("/livez", callback=livez, scope="public", limit="none", cache_control="no-store")
-    app.get("/readyz", callback=readyz, scope="public", limit="none", cache_control="no-store")
+    probe = {"scope": "public", "limit": "none", "cache_control": "no-store"}
+    app.get("/healthz", callback=healthz, cache="always", **probe)
+    app.get("/livez", callback=livez, **probe)
+    app.get("/readyz", callback=readyz, **probe)
 
 
 @operation(ALIVE)

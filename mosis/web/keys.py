@@ -120,20 +120,18 @@ OF_VERIFY: dict[str, dict[str, Any]] = {
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/keys", callback=api_keys, scope="keys:manage", limited="filtered")
-    app.post(
-        "/keys", callback=add_api_key, scope="keys:manage", limited="filtered", idempotent="yes"
-    )
-    app.get("/keys/<key>", callback=show_api_key, scope="keys:manage", limited="filtered")
-    app.delete("/keys/<key>", callback=revoke_api_key, scope="keys:manage", limited="filtered")
+    own = {"scope": "keys:manage", "limited": "filtered"}
+    app.get("/keys", callback=api_keys, **own)
+    app.post("/keys", callback=add_api_key, idempotent="yes", **own)
+    app.get("/keys/<key>", callback=show_api_key, **own)
+    app.delete("/keys/<key>", callback=revoke_api_key, **own)
     app.post("/keys/report", callback=report, scope="public", lane=_lane_of_report)
-    app.get("/signing-keys", callback=index, scope="keys:manage", limited="refused")
-    app.post(
-        "/signing-keys", callback=add, scope="keys:manage", limited="refused", idempotent="yes"
-    )
-    app.get("/signing-keys/<key>", callback=show, scope="keys:manage", limited="refused")
-    app.delete("/signing-keys/<key>", callback=revoke, scope="keys:manage", limited="refused")
-    app.get("/signing-keys/<key>/verify", callback=verify, scope="keys:manage", limited="refused")
+    signing = {"scope": "keys:manage", "limited": "refused"}
+    app.get("/signing-keys", callback=index, **signing)
+    app.post("/signing-keys", callback=add, idempotent="yes", **signing)
+    app.get("/signing-keys/<key>", callback=show, **signing)
+    app.delete("/signing-keys/<key>", callback=revoke, **signing)
+    app.get("/signing-keys/<key>/verify", callback=verify, **signing)
 
 
 @operation(list_of("keys", KEY))

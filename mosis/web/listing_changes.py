@@ -60,18 +60,14 @@ FOR_REVIEWERS = extended_with(
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/apps/<app>/listing-changes", callback=of_app, scope="apps:read")
-    app.get("/apps/<app>/listing-changes/<change>", callback=show_own, scope="apps:read")
-    app.delete("/apps/<app>/listing-changes/<change>", callback=withdraw, scope="apps:write")
+    own, at_desk = "/apps/<app>/listing-changes", "/listing-changes/<change>"
+    app.get(own, callback=of_app, scope="apps:read")
+    app.get(f"{own}/<change>", callback=show_own, scope="apps:read")
+    app.delete(f"{own}/<change>", callback=withdraw, scope="apps:write")
     app.get("/listing-changes", callback=index, scope="reviewer")
-    app.get("/listing-changes/<change>", callback=show, scope="reviewer", lane="publishing")
-    for name, handler in (("approve", approve), ("reject", reject)):
-        app.post(
-            f"/listing-changes/<change>/{name}",
-            callback=handler,
-            scope="reviewer",
-            idempotent="yes",
-        )
+    app.get(at_desk, callback=show, scope="reviewer", lane="publishing")
+    app.post(f"{at_desk}/approve", callback=approve, scope="reviewer", idempotent="yes")
+    app.post(f"{at_desk}/reject", callback=reject, scope="reviewer", idempotent="yes")
 
 
 @operation(list_of("listing_changes", LISTING_CHANGE))

@@ -43,16 +43,11 @@ REFUSED = (
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/auth/oauth/<provider>", callback=begin, scope="public", lane=lane_of_begin)
-    app.delete("/auth/oauth/<provider>", callback=unlink, scope="account")
-    app.get(
-        "/auth/oauth/<provider>/callback",
-        callback=come_back,
-        scope="public",
-        auth="none",
-        lane="outside",
-    )
-    app.post("/auth/oauth/<provider>/collect", callback=collect, scope="public", auth="none")
+    provider, ends = "/auth/oauth/<provider>", {"scope": "public", "auth": "none"}
+    app.post(provider, callback=begin, scope="public", lane=lane_of_begin)
+    app.delete(provider, callback=unlink, scope="account")
+    app.get(f"{provider}/callback", callback=come_back, lane="outside", **ends)
+    app.post(f"{provider}/collect", callback=collect, **ends)
 
 
 @operation(BEGUN, body=BEGIN, optional=True, refuses="provider_unavailable forbidden")

@@ -124,7 +124,12 @@ class Portal(bottle.Bottle):
             self.see_host(environ.get("HTTP_HOST", ""))
         if self.see_proxy is not None:
             self.see_proxy(environ)
-        version, path = split_version(own_path(self.prefix, environ.get("PATH_INFO", "/")))
+        whole = environ.get("PATH_INFO", "/")
+        if not whole.isascii():
+            # Bottle leaves out bytes that are not UTF-8: the address would be another one than that
+            # for which the server admitted the request.
+            whole = readable(whole)
+        version, path = split_version(own_path(self.prefix, whole))
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = self.prefix + version, path
         status, size_bytes = 500, 0
         try:
@@ -284,7 +289,7 @@ class Portal(bottle.Bottle):
             except bottle.HTTPError:
                 return False
             query = environ.get("QUERY_STRING", "")
-            location = quote(environ.get("SCRIPT_NAME", "") + shorter, encoding="latin-1")
+            location = quote(environ.get("SCRIPT_NAME", "") + shorter)
             response.status = 308
             response.set_header("Location", location + (f"?{query}" if query else ""))
             response.set_header("Cache-Control", "no-store")
@@ -366,19 +371,16 @@ class Callers:
         On public addresses, credentials of another scheme are ignored (a proxy with its own
         passwords forwards them), and for reads so are invalid credentials.
         """
-        address = address_of(self.env, environ)
-        client = read_header(environ, "HTTP_USER_AGENT")[:200]
-        caller = None
+        caller = nobody = somebody(self.env, environ)
         try:
             if looks and (credential := _credential(environ)) is not None:
+                address, client = nobody.address, nobody.client
                 caller = authentication.caller_of(self.env, db, credential, address, client)
         except Denied:
             reads = environ["REQUEST_METHOD"] in ("GET", "HEAD")
             if not public or (_is_bearer(environ) and not reads):
-                self.count(limit, Caller(address=address, client=client))
+                self.count(limit, nobody)
                 raise
-        if caller is None:
-            caller = Caller(address=address, client=client)
         self.count(limit, caller)
         return caller
 
@@ -478,6 +480,15 @@ def address_of(env: Context, environ: Mapping[str, Any]) -> str:
         environ.get("REMOTE_ADDR", ""),
         environ.get("HTTP_X_FORWARDED_FOR", ""),
     )
+
+
+def somebody(env: Context, environ: Mapping[str, Any]) -> Caller:
+    """Who sends the request, before anything is known but address and program. User-Agent is shown to
+    the owners of accounts, also in subjects of mails: as one line of printable characters."""
+    client = read_header(environ, "HTTP_USER_AGENT")
+    if not client.isprintable():
+        client = "".join(filter(str.isprintable, client))
+    return Caller(address=address_of(env, environ), client=client[:200])
 
 
 def require(caller: Caller, scope: str, limited: str = "") -> None:

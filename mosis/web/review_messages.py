@@ -39,17 +39,11 @@ MESSAGE = shape(
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/apps/<app>/versions/<version>/messages", callback=index, scope="apps:read")
-    app.post(
-        "/apps/<app>/versions/<version>/messages",
-        callback=say,
-        scope="versions:upload",
-        idempotent="yes",
-    )
-    app.get("/reviews/<review>/messages", callback=index_for_reviewer, scope="reviewer")
-    app.post(
-        "/reviews/<review>/messages", callback=say_as_reviewer, scope="reviewer", idempotent="yes"
-    )
+    own, at_desk = "/apps/<app>/versions/<version>/messages", "/reviews/<review>/messages"
+    app.get(own, callback=index, scope="apps:read")
+    app.post(own, callback=say, scope="versions:upload", idempotent="yes")
+    app.get(at_desk, callback=index_for_reviewer, scope="reviewer")
+    app.post(at_desk, callback=say_as_reviewer, scope="reviewer", idempotent="yes")
 
 
 @operation(list_of("messages", MESSAGE))

@@ -169,31 +169,11 @@ DAYS: dict[str, dict[str, Any]] = {name: RANGE[name] for name in ("from", "to")}
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post(
-        "/telemetry/events",
-        callback=events,
-        scope="public",
-        body="telemetry",
-        lane="telemetry",
-        limit="telemetry",
-    )
-    app.post(
-        "/telemetry/crashes", callback=crash, scope="public", lane="telemetry", limit="telemetry"
-    )
-    app.get(
-        "/telemetry/devices/<device_id>",
-        callback=export,
-        scope="public",
-        lane="telemetry",
-        limit="device_data",
-    )
-    app.delete(
-        "/telemetry/devices/<device_id>",
-        callback=erase,
-        scope="public",
-        lane="telemetry",
-        limit="device_data",
-    )
+    device = {"scope": "public", "lane": "telemetry"}
+    app.post("/telemetry/events", callback=events, body="telemetry", limit="telemetry", **device)
+    app.post("/telemetry/crashes", callback=crash, limit="telemetry", **device)
+    app.get("/telemetry/devices/<device_id>", callback=export, limit="device_data", **device)
+    app.delete("/telemetry/devices/<device_id>", callback=erase, limit="device_data", **device)
     app.get("/apps/<app>/crashes", callback=groups, scope="telemetry:read")
     app.get("/apps/<app>/crashes/<group>", callback=group, scope="telemetry:read")
     app.route("/apps/<app>/crashes/<group>", method="PATCH", callback=decide, scope="apps:write")

@@ -128,66 +128,21 @@ def time_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post(
-        "/apps/<app>/versions",
-        callback=upload,
-        scope="versions:upload",
-        body="package",
-        lane="uploads",
-        idempotent="deferred",
-    )
-    app.get("/apps/<app>/versions", callback=index, scope="apps:read")
-    app.get("/apps/<app>/versions/<version>", callback=show, scope="apps:read")
-    app.post(
-        "/apps/<app>/versions/<version>/submit",
-        callback=submit,
-        scope="versions:upload",
-        idempotent="yes",
-    )
-    app.post(
-        "/apps/<app>/versions/<version>/withdraw",
-        callback=withdraw,
-        scope="versions:upload",
-        idempotent="yes",
-    )
-    app.post(
-        "/apps/<app>/versions/<version>/publish",
-        callback=publish,
-        scope="versions:publish",
-        lane="publishing",
-        idempotent="yes",
-    )
-    app.post(
-        "/apps/<app>/versions/<version>/rollout",
-        callback=rollout,
-        scope="versions:publish",
-        idempotent="yes",
-    )
-    app.post(
-        "/apps/<app>/versions/<version>/halt",
-        callback=halt,
-        scope="versions:publish",
-        idempotent="yes",
-    )
-    app.post(
-        "/apps/<app>/versions/<version>/rollback",
-        callback=rollback,
-        scope="versions:publish",
-        lane="publishing",
-        idempotent="yes",
-    )
-    app.post(
-        "/apps/<app>/versions/<version>/yank",
-        callback=yank,
-        scope="versions:publish",
-        idempotent="yes",
-    )
-    app.post(
-        "/apps/<app>/versions/<version>/unyank",
-        callback=unyank,
-        scope="versions:publish",
-        idempotent="yes",
-    )
+    every, one = "/apps/<app>/versions", "/apps/<app>/versions/<version>"
+    uploads = {"scope": "versions:upload", "idempotent": "yes"}
+    publishes = {"scope": "versions:publish", "idempotent": "yes"}
+    received = uploads | {"body": "package", "lane": "uploads", "idempotent": "deferred"}
+    app.post(every, callback=upload, **received)
+    app.get(every, callback=index, scope="apps:read")
+    app.get(one, callback=show, scope="apps:read")
+    app.post(f"{one}/submit", callback=submit, **uploads)
+    app.post(f"{one}/withdraw", callback=withdraw, **uploads)
+    app.post(f"{one}/publish", callback=publish, lane="publishing", **publishes)
+    app.post(f"{one}/rollout", callback=rollout, **publishes)
+    app.post(f"{one}/halt", callback=halt, **publishes)
+    app.post(f"{one}/rollback", callback=rollback, lane="publishing", **publishes)
+    app.post(f"{one}/yank", callback=yank, **publishes)
+    app.post(f"{one}/unyank", callback=unyank, **publishes)
 
 
 @operation({201: VERSION, 200: VERSION}, body=OPTIONS, query=OPTIONS, refuses=UPLOAD_REFUSED)

@@ -68,19 +68,16 @@ DELIVERY = shape(
 
 
 def routes(app: bottle.Bottle) -> None:
+    one = "/webhooks/<webhook>"
+    again = f"{one}/deliveries/<delivery>/redeliver"
     app.get("/webhooks", callback=index, scope="account")
     app.post("/webhooks", callback=add, scope="account", idempotent="yes")
-    app.get("/webhooks/<webhook>", callback=show, scope="account")
-    app.route("/webhooks/<webhook>", method="PATCH", callback=change, scope="account")
-    app.delete("/webhooks/<webhook>", callback=delete, scope="account")
-    app.post("/webhooks/<webhook>/rotate", callback=rotate, scope="account", idempotent="yes")
-    app.get("/webhooks/<webhook>/deliveries", callback=deliveries, scope="account")
-    app.post(
-        "/webhooks/<webhook>/deliveries/<delivery>/redeliver",
-        callback=redeliver,
-        scope="account",
-        idempotent="yes",
-    )
+    app.get(one, callback=show, scope="account")
+    app.route(one, method="PATCH", callback=change, scope="account")
+    app.delete(one, callback=delete, scope="account")
+    app.post(f"{one}/rotate", callback=rotate, scope="account", idempotent="yes")
+    app.get(f"{one}/deliveries", callback=deliveries, scope="account")
+    app.post(again, callback=redeliver, scope="account", idempotent="yes")
 
 
 @operation(list_of("webhooks", WEBHOOK))

@@ -10,7 +10,7 @@ import pytest
 
 from mosis.caller import SCOPES
 from mosis.clock import for_people
-from mosis.people import account_recovery, account_rows, email_tokens, revocation
+from mosis.people import account_recovery, email_tokens, revocation
 from tests import described
 from tests.client import PASSWORD, Account, Client
 from tests.conftest import FakeClock
@@ -204,9 +204,9 @@ class TestWhatAKeyHasMade:
     ) -> None:
         """Keys that have ended are removed some time; one can make as many as it takes."""
         monkeypatch.setitem(
-            account_rows.ROWS_PER_ACCOUNT,
+            revocation.ROWS_PER_ACCOUNT,
             "api_keys",
-            (*account_rows.ROWS_PER_ACCOUNT["api_keys"][:2], 0),
+            (*revocation.ROWS_PER_ACCOUNT["api_keys"][:2], 0),
         )
         alice = client.register()
         root = key_of(client, alice, ["keys:manage"])
@@ -215,7 +215,7 @@ class TestWhatAKeyHasMade:
         last = key_of(client, middle["key"], ["keys:manage"])
         registered = signing_key_of(client, last["key"])
         clock.advance(61)
-        account_rows.sweep(client.env)
+        revocation.sweep_rows(client.env)
         alice = client.sign_in(alice)
         assert [each["id"] for each in client.get("/v1/keys", as_=alice)["keys"]] == [root["id"]]
         client.post("/v1/keys/report", {"key": root["key"]}).expect(200)
