@@ -33,6 +33,7 @@ from mosis.server.suspension import Suspended
 
 log = logging.getLogger("mosis.server")
 
+IN, OUT = select.EPOLLIN, select.EPOLLOUT
 SEND_BYTES = (
     18_000  # a response is sent when it is complete or this long: head and body leave together
 )
@@ -61,6 +62,7 @@ class Channel(HTTPChannel):
     request: Request | None = None  # the one that is arriving
     refused = False  # the last request was refused; whatever follows is read and discarded
     suspended: Suspended | None = None
+    events = 0  # that wait for their turn
     lingers_until = 0.0  # monotonic; not 0 while the rest of a refused client's input is discarded
     unsent_bytes = 0  # in memory; files that wait to be sent take none
     debt_seconds = 0.0  # how far the client is behind SEND_RATE; a larger one is closed earlier
@@ -88,8 +90,8 @@ class Channel(HTTPChannel):
     def add_channel(self, map: dict[int, Any] | None = None) -> None:
         """Extends HTTPChannel.add_channel."""
         super().add_channel(map)
-        self.server.watch(self._fileno, 0, select.EPOLLIN)
-        self._watched = int(select.EPOLLIN)
+        self.server.watch(self._fileno, 0, IN)
+        self._watched = IN
         self.server.connections.add(self)
 
     def del_channel(self, map: dict[int, Any] | None = None) -> None:
@@ -107,9 +109,10 @@ class Channel(HTTPChannel):
                 if not self._wanted():
                     self._watch(0)
             return
-        if not wanted & select.EPOLLIN:  # the end of the input is read when nothing runs
-            flags &= ~select.EPOLLIN
-        wasyncore.readwrite(self, flags)
+        if wanted == flags == IN:
+            self.handle_read()
+        else:  # the end of the input is read when nothing runs
+            wasyncore.readwrite(self, flags if wanted & IN else flags & ~IN)
         self.arm()
 
     def readable(self) -> bool:
@@ -139,13 +142,14 @@ class Channel(HTTPChannel):
         if self.request is not None and not self.lingers_until:
             size = self.request.read_bytes
         try:
-            data = self.recv(size)  # closes the channel at the end of the input
+            data = self.socket.recv(size)
         except BlockingIOError:
             return
         except OSError:
+            data = b""
+        if not data:
             self.handle_close()
-            return
-        if data and not self.lingers_until:
+        elif not self.lingers_until:
             self.active_at = monotonic()
             self.received(data)
 
@@ -313,9 +317,7 @@ class Channel(HTTPChannel):
                     self._watch(wanted)
 
     def _wanted(self) -> int:
-        return (select.EPOLLIN if self.readable() else 0) | (
-            select.EPOLLOUT if self.writable() else 0
-        )
+        return (IN if self.readable() else 0) | (OUT if self.writable() else 0)
 
     def _watch(self, events: int) -> None:
         if events != self._watched and self._fileno is not None:
@@ -369,6 +371,15 @@ class Channel(HTTPChannel):
 
     def _send_bytes(self) -> int:
         """Send the bytes at the front, small pieces together; how many were sent."""
+        if len(self.outbufs) == 1:
+            piece = self.outbufs[0]
+            sent = self.socket.send(piece)
+            self.total_outbufs_len -= sent
+            self.unsent_bytes -= sent
+            self.outbufs.clear()
+            if sent < len(piece):
+                self.outbufs.append(memoryview(piece)[sent:])
+            return sent
         pieces: list[Any] = []
         size = 0
         for piece in self.outbufs:

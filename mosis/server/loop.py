@@ -30,6 +30,7 @@ log = logging.getLogger("mosis.server")
 
 MIB = 1024 * 1024
 ACCEPT_AT_ONCE = 64  # connections
+EVENTS_AT_ONCE = 256  # the kernel reports what is left over first the next time, and those again
 TURN_SECONDS = 0.001  # for the events of one turn; the others wait for the next one
 GRACE_SECONDS = 1.0  # a connection is not closed for another so soon after it was opened or served
 TICK_SECONDS = 0.5  # how often the time limits of each connection are checked
@@ -322,7 +323,8 @@ class Server(Listening):
                 with suppress(OSError):  # the client may be gone already
                     self.set_socket_options(sock)
                     channel = self.channel_class(self, sock, peer, self.adj, self._map)
-                    self._turns.put(channel, select.EPOLLIN)  # most have sent their request already
+                    self._turns.put(channel)  # most have sent their request already
+                    channel.events = select.EPOLLIN
             else:
                 self.measures.count("portal_connections_closed_total", reason="refused")
                 sock.close()
@@ -336,18 +338,23 @@ class Server(Listening):
             False,
             TICK_SECONDS * min(1.0, CHECK_AT_ONCE / max(1, len(self.connections))),
         )
-        for fd, flags in self._epoll.poll(0 if self._turns else min(timeout_seconds, every)):
-            if fd == self._fileno:
+        timeout = 0 if self._turns else min(timeout_seconds, every)
+        for fd, flags in self._epoll.poll(timeout, EVENTS_AT_ONCE):
+            channel = self.active_channels.get(fd)
+            if channel is not None:
+                if not channel.events:  # else it waits for its turn already
+                    self._turns.put(channel)
+                channel.events |= flags
+            elif fd == self._fileno:
                 accept = True
-            elif isinstance(dispatcher := self._map.get(fd), Channel):
-                self._turns.put(dispatcher, flags)
-            elif dispatcher:
+            elif dispatcher := self._map.get(fd):
                 wasyncore.readwrite(dispatcher, flags)
         if accept:
             self.handle_accept()
         until = monotonic() + TURN_SECONDS
         while self._turns and monotonic() < until:
-            channel, flags = self._turns.take()
+            channel = self._turns.take()
+            flags, channel.events = channel.events, 0
             if channel.connected:
                 channel.handle(flags)
         if self._unsent > self._unsent_limit:
