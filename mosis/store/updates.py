@@ -13,7 +13,9 @@ from mosis.packages import is_package_id, version_key
 from mosis.store.revisions import app_revisions
 
 MOST_APPS = 500
-OFFER_BYTES = 1_450  # of an offer with its JSON, without the release notes (tracemalloc, Python 3.11)
+OFFER_BYTES = (
+    1_450  # of an offer with its JSON, without the release notes (tracemalloc, Python 3.11)
+)
 LONGEST_DEVICE = 128
 LONGEST_AGE_DAYS = 90  # the longest cooldown
 

@@ -54,7 +54,6 @@ PREFLIGHT = [
     ("Access-Control-Max-Age", "86400"),
 ]
 ONLY_WITH_BODY = frozenset({"content-type", "content-encoding"})
-OF_ONE_CALLER = frozenset({"X-Request-Id", "RateLimit", "RateLimit-Policy"})
 
 # Query parameters that are part of a cache key. Unknown ones are left out: otherwise each random one would be another entry.
 # Those of other APIs are in, because they are refused.
@@ -126,7 +125,9 @@ class CachedResponse:
     headers: list[tuple[str, str]]
     tag: str
     route: bottle.Route
-    lines: bytes  # of the head of a 200
+    public: bool  # whether shared caches may store it
+    limit: str  # the rate limit for its requests
+    lines: bytes  # of the head of a 200, but for those about one caller
     lines_unchanged: bytes  # of a 304
 
     @property
@@ -138,10 +139,12 @@ class CachedResponse:
     def of(
         cls, body: bytes, headers: list[tuple[str, str]], tag: str, route: bottle.Route
     ) -> "CachedResponse":
-        """From the body and Bottle's headers."""
-        unchanged = [each for each in headers if each[0].lower() not in ONLY_WITH_BODY]
-        lines = header_lines([*headers, ("Content-Length", str(len(body)))])
-        return cls(body, headers, tag, route, lines, header_lines(unchanged))
+        """From the body and Bottle's headers, of a GET."""
+        final = final_headers("GET", route.rule, headers, route, [])
+        unchanged = [each for each in final if each[0].lower() not in ONLY_WITH_BODY]
+        lines = header_lines([*final, ("Content-Length", str(len(body)))])
+        public, limit = is_public(headers), limit_of(route)
+        return cls(body, headers, tag, route, public, limit, lines, header_lines(unchanged))
 
 
 def gzip_form(env: Context, plain: CachedResponse) -> CachedResponse | None:
@@ -232,25 +235,24 @@ class CachedResponses:
             cached: CachedResponse | None = self.env.cache.get(
                 place.key, place.revision, again=True, room=place.room
             )
-            if cached and self.env.config.compression and takes_part(cached.route):
-                least = least_bytes(sent.get("ACCEPT_ENCODING", ""))
-                if least is not None and len(cached.body) >= least:
+            least = least_bytes(sent.get("ACCEPT_ENCODING", ""))
+            if cached and least is not None and len(cached.body) >= least:
+                if self.env.config.compression and takes_part(cached.route):
                     cached = gzip_form(self.env, cached)  # made by the application, not in the loop
             if cached is None:
                 return None
-            taken = self._count(request, limit_of(cached.route))
+            taken = self._count(request, cached.limit)
         except (LimitReached, Unavailable):
             return None
         request_id = request_id_of(sent.get("X_REQUEST_ID", ""))
-        common = common_headers(request_id, (taken,) if taken else (), cached.route)
-        headers = final_headers("GET", split_version(path)[1], cached.headers, common)
-        lines = header_lines(headers[len(cached.headers) :])
-        status, first, body = "200 OK", cached.lines, cached.body
+        status, lines, body = "200 OK", cached.lines, cached.body
         if "IF_NONE_MATCH" in sent and names_tag(sent["IF_NONE_MATCH"], cached.tag):
-            status, first, body = "304 Not Modified", cached.lines_unchanged, b""
+            status, lines, body = "304 Not Modified", cached.lines_unchanged, b""
+        if not cached.public:
+            lines += header_lines(headers_of_caller(request_id, (taken,) if taken else ()))
         took = time.perf_counter() - started
         self.app.record(request_id, "GET", cached.route, int(status[:3]), len(body), took)
-        return status, first + lines, body
+        return status, lines, body
 
     def _count(self, request: Request, limit: str) -> Taken | None:
         """Count the request for its network. Raises LimitReached."""
@@ -262,36 +264,37 @@ class CachedResponses:
         return self.env.limits.take(limit, network_of(address))
 
 
+def is_public(headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether shared caches may store a response."""
+    return any(name == "Cache-Control" and "public" in value for name, value in headers)
+
+
 def final_headers(
-    method: str, path: str, headers: list[tuple[str, str]], common: list[tuple[str, str]]
+    method: str,
+    path: str,
+    headers: list[tuple[str, str]],
+    route: bottle.Route | None,
+    of_caller: list[tuple[str, str]],
 ) -> list[tuple[str, str]]:
     """The final headers of a response. What shared caches may store has no header about one caller
     (RFC 9111, section 3), and the response to a POST is never public."""
-    public = False
-    for name, value in headers:
-        if name == "Cache-Control" and "public" in value:
-            public = method in ("GET", "HEAD")
-            if not public:
-                headers = [pair if pair[0] != name else (name, "no-store") for pair in headers]
-    if path.startswith(CROSS_ORIGIN) and method in ("GET", "HEAD", "OPTIONS"):
-        common = common + CORS + (PREFLIGHT if method == "OPTIONS" else [])
-    if public:
-        common = [each for each in common if each[0] not in OF_ONE_CALLER]
-    return headers + common
-
-
-def common_headers(
-    request_id: str, taken: Sequence[Taken], route: bottle.Route | None
-) -> list[tuple[str, str]]:
-    """The headers of every response: request id, rate limits, and the end of a deprecated address."""
-    headers = [
-        ("X-Request-Id", request_id),
-        ("X-Content-Type-Options", "nosniff"),
-        *rate_limits.headers(taken),
-    ]
+    public = is_public(headers)
+    if public and method not in ("GET", "HEAD"):
+        headers = [
+            each if each[0] != "Cache-Control" else (each[0], "no-store") for each in headers
+        ]
+        public = False
+    found = [*headers, ("X-Content-Type-Options", "nosniff")]
     if route is not None and "deprecated" in route.config:
-        headers += lifecycle_headers(route)
-    return headers
+        found += lifecycle_headers(route)
+    if path.startswith(CROSS_ORIGIN) and method in ("GET", "HEAD", "OPTIONS"):
+        found += CORS + (PREFLIGHT if method == "OPTIONS" else [])
+    return found if public else found + of_caller
+
+
+def headers_of_caller(request_id: str, taken: Sequence[Taken]) -> list[tuple[str, str]]:
+    """The headers about one caller: request id and rate limits."""
+    return [("X-Request-Id", request_id), *rate_limits.headers(taken)]
 
 
 def lifecycle_headers(route: bottle.Route) -> list[tuple[str, str]]:

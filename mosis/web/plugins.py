@@ -39,7 +39,7 @@ from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
 from mosis.server.request import readable
-from mosis.web.answers import common_headers, final_headers
+from mosis.web.answers import final_headers, headers_of_caller
 from mosis.web.openapi_schemas import Operation
 from mosis.web.request import (
     check_lengths,
@@ -135,14 +135,13 @@ class Portal(bottle.Bottle):
         try:
             body = self._body(environ)
             response, route = bottle.response, environ.get("bottle.route")
-            common = common_headers(request_id, environ.get("mosis.taken", ()), route)
             status, headers = response.status_code, _header_list(response)
             for name, value in headers:
                 if name == "Content-Length":
                     size_bytes = int(value)
-            headers = final_headers(
-                environ["REQUEST_METHOD"], environ["PATH_INFO"], headers, common
-            )
+            method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+            of_caller = headers_of_caller(request_id, environ.get("mosis.taken", ()))
+            headers = final_headers(method, path, headers, route, of_caller)
             start_response(response.status_line, headers)
             environ.pop("mosis.parked", None)
             return body
