@@ -402,7 +402,7 @@ def _fields(block: bytes) -> dict[str, str]:
     return fields
 
 
-_remembered_fields = lru_cache(1024)(_fields)
+_remembered_fields = lru_cache(256)(_fields)
 
 
 def readable(value: str) -> str:

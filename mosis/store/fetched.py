@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 
 DAY = 86_400
-MOST_KEYS = 20_000
+MOST_KEYS = 10_000  # of each kind; about 2 MiB
 
 
 class Fetched:

@@ -51,7 +51,7 @@ def _ends_with_leap_second(minute: int) -> bool:
     return (at.hour, at.minute) == (23, 59) and (at.month, at.day) in _LEAP_DAYS
 
 
-@lru_cache(4096)
+@lru_cache(256)
 def _minute(start: str, offset: str) -> int | None:
     """Cached, because the events of a batch are close together and parsing a time is slow."""
     try:
