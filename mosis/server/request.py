@@ -54,15 +54,17 @@ LaneName = Literal["quick", "passwords", "uploads", "publishing", "outside", "te
 BODIES_OF_ONE = 6  # uploads of one account at the server at once; further ones are refused
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Admission:
     """The largest body that a request may have, and the lane of threads that runs it. With the account, where it was looked up:
-    the lane is shared among accounts, and `holds_share` bounds the uploads of one account that are at the server."""
+    the lane is shared among accounts, and `holds_share` bounds the uploads of one account that are at the server.
+    `match`: what the application found for the address, which it gets back."""
 
     limit_bytes: int
     lane: LaneName = "quick"
     account: str = ""
     holds_share: bool = False
+    match: Any = None
 
 
 Admit = Callable[[str, str, Mapping[str, str]], Admission]
@@ -115,6 +117,7 @@ class Request:
     version = "1.1"
     url_scheme = "http"
     lane: LaneName = "quick"
+    match: Any = None  # see Admission
     answer: Answer | None = None  # a cached response, sent without the application
     peer = ""  # the address that the connection comes from
     account = ""  # whose turn in the lane it takes, where that is known
@@ -291,11 +294,12 @@ class Request:
             if self.bounds and self.answer is None:
                 admission = self.bounds.admit(self.command, self.path, headers)
                 self.lane, self.account = admission.lane, admission.account
+                self.match = admission.match
 
     def _expect_body(self, size: int, chunked: bool) -> None:
         assert self.bounds is not None
         admission = self.bounds.admit(self.command, self.path, self.headers)
-        self.lane, self.account = admission.lane, admission.account
+        self.lane, self.account, self.match = admission.lane, admission.account, admission.match
         self.limit_bytes = admission.limit_bytes
         if size > self.limit_bytes:
             raise self._too_large()

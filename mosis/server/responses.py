@@ -164,6 +164,7 @@ class ApplicationResponse(Head, WSGITask):
                 environ[name] = value
             else:
                 environ[f"HTTP_{name}"] = value
+        environ["mosis.match"] = request.match
         environ["mosis.memory"] = request.memory
         environ["mosis.park"] = self._suspend
         return environ

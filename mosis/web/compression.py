@@ -19,7 +19,7 @@ import bottle
 from mosis import problems
 from mosis.context import Context
 from mosis.errors import Conflict
-from mosis.web.answers import CachedResponse
+from mosis.web.answers import CachedResponse, fields_of
 from mosis.web.content_coding import (
     LEAST_BYTES,
     compressed,
@@ -85,7 +85,7 @@ class Compression:
             environ, headers = bottle.request.environ, bottle.response
             least = least_bytes(environ.get("HTTP_ACCEPT_ENCODING", ""))
             if eligible:
-                headers.headers.dict["Vary"] = ["Accept-Encoding"]
+                fields_of(headers)["Vary"] = ["Accept-Encoding"]
             asked: dict[str, str] = {}
             if conditional and least is not None:
                 asked = {name: environ.pop(name) for name in PRECONDITIONS if name in environ}
@@ -95,7 +95,7 @@ class Compression:
                 environ.update(asked)
             if isinstance(answer, bottle.HTTPResponse):
                 headers, body = answer, answer.body
-            fields = headers.headers.dict
+            fields = fields_of(headers)
             if eligible:
                 fields["Vary"] = [merged_vary(fields.get("Vary", ("",))[-1])]
                 if least is None:

@@ -39,7 +39,7 @@ from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
 from mosis.server.request import readable
-from mosis.web.answers import final_headers, headers_of_caller
+from mosis.web.answers import fields_of, final_headers, headers_of_caller
 from mosis.web.openapi_schemas import Operation
 from mosis.web.request import (
     check_lengths,
@@ -157,7 +157,7 @@ class Portal(bottle.Bottle):
         out, response = self._handle(environ), bottle.response
         if isinstance(out, bytes):
             body: Any = [out] if out else []
-            response.headers.dict.setdefault("Content-Length", [str(len(out))])
+            fields_of(response).setdefault("Content-Length", [str(len(out))])
         else:
             body = self._cast(out)
         if response.status_code in (204, 304) or environ["REQUEST_METHOD"] == "HEAD":
@@ -175,7 +175,9 @@ class Portal(bottle.Bottle):
         bottle.request.bind(environ)
         bottle.response.bind()
         try:
-            route, arguments = self.router.match(environ)
+            # A path that is not ASCII has been decoded since the server has asked for its route.
+            match = environ.get("mosis.match") if path.isascii() else None
+            route, arguments = match or self.router.match(environ)
             environ["route.handle"] = environ["bottle.route"] = route
             environ["route.url_args"] = arguments
             out = route.call(**arguments)
@@ -572,9 +574,9 @@ def _credential(environ: Mapping[str, Any]) -> str | None:
 
 def _header_list(response: Any) -> list[tuple[str, str]]:
     """The headers of Bottle's response, in the form of PEP 3333."""
-    found: dict[str, list[str]] = response.headers.dict
+    found = fields_of(response)
     if response.status_code == 200 and "Content-Type" in found and not response._cookies:
         pairs = [(name, value) for name, values in found.items() for value in values]
-        if all(value.isascii() for _, value in pairs):
+        if "".join([value for _, value in pairs]).isascii():
             return pairs
     return response.headerlist  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -156,7 +156,7 @@ class SegmentRouter(bottle.Router):  # type: ignore[misc]
 class _Node:
     """The continuations of a path prefix, and the targets by method of the rules that end here."""
 
-    __slots__ = ("affixes", "fixed", "open", "takes_rest", "targets", "to_value")
+    __slots__ = ("affixes", "fixed", "open", "plain", "takes_rest", "targets", "to_value")
 
     def __init__(self, before: str = "", kind: str | None = None, after: str = "") -> None:
         self.fixed: dict[str, _Node] = {}
@@ -165,6 +165,7 @@ class _Node:
         self.affixes = (before, after)
         self.to_value: Callable[[str], Any] = _integer if kind == ":int" else str
         self.takes_rest = kind == ":path"
+        self.plain = not (before or kind or after)
 
     def target(
         self, method: str, segments: list[str], at: int, values: list[Any]
@@ -174,12 +175,14 @@ class _Node:
         if at == len(segments):
             return self.targets.get(method)
         segment = segments[at]
-        if segment in self.fixed:
-            found = self.fixed[segment].target(method, segments, at + 1, values)
-            if found:
-                return found
-        for child, value, after in self._open(segments, at) if self.open else ():
+        child = self.fixed.get(segment)
+        if child and (found := child.target(method, segments, at + 1, values)):
+            return found
+        for child in self.open.values():
+            if (value := child.value(segments, at)) is None:
+                continue
             values.append(value)
+            after = len(segments) if child.takes_rest else at + 1
             if found := child.target(method, segments, after, values):
                 return found
             values.pop()
@@ -189,26 +192,28 @@ class _Node:
         """The methods of all targets that match the segments from `at` on."""
         if at == len(segments):
             return {*self.targets}
-        found = set()
-        if segments[at] in self.fixed:
-            found |= self.fixed[segments[at]].methods(segments, at + 1)
-        for child, _, after in self._open(segments, at):
-            found |= child.methods(segments, after)
+        child, found = self.fixed.get(segments[at]), set()
+        if child:
+            found |= child.methods(segments, at + 1)
+        for child in self.open.values():
+            if child.value(segments, at) is not None:
+                found |= child.methods(segments, len(segments) if child.takes_rest else at + 1)
         return found
 
-    def _open(self, segments: list[str], at: int) -> Iterator[tuple["_Node", Any, int]]:
-        """The wildcards that match at a segment, each with its value and the segment that follows."""
-        segment = segments[at]
-        for child in self.open.values():
-            if child.takes_rest:
-                if rest := "/".join(segments[at:]):
-                    yield child, rest, len(segments)
-                continue
-            before, after = child.affixes
-            value = segment.removeprefix(before).removesuffix(after)
-            if value and segment == before + value + after:
-                with contextlib.suppress(ValueError):
-                    yield child, child.to_value(value), at + 1
+    def value(self, segments: list[str], at: int) -> Any:
+        """The value of this wildcard at a segment; None if it does not match."""
+        value = segments[at]
+        if self.takes_rest:
+            return "/".join(segments[at:]) or None
+        if self.plain:
+            return value or None
+        before, after = self.affixes
+        found = value.removeprefix(before).removesuffix(after)
+        if not found or value != before + found + after:
+            return None
+        with contextlib.suppress(ValueError):
+            return self.to_value(found)
+        return None
 
 
 def _integer(text: str) -> int:
