@@ -16,7 +16,7 @@ from mosis.web.cli import zipapp
 MOSIS = portal.HERE / "mosis"
 # Seven floors, from the ground up. A module imports from a lower floor, or from a room to its left.
 FLOORS = {
-    "ground": "errors clock ids caller config problems cache metrics disk fair_queue",
+    "ground": "records errors clock ids caller config problems cache metrics disk fair_queue",
     "storage": "validation database",
     "mechanisms": "litestream outbound credentials packages rate_limits audit jobs events"
     " idempotency subscriptions",
@@ -192,8 +192,8 @@ def test_words_that_had_several_meanings_have_one() -> None:
 
 
 def test_sizes_are_bounded() -> None:
-    """At most 37 names under mosis/, 550 lines a file and 65 lines a function."""
-    assert len({noun(path) for path in MODULES}) <= 37
+    """At most 38 names under mosis/, 550 lines a file and 65 lines a function."""
+    assert len({noun(path) for path in MODULES}) <= 38
     for path in [*MODULES, portal.HERE / "portal.py"]:
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= 550, path

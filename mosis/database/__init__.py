@@ -1,6 +1,7 @@
 """SQLite: connections and transactions, migrations, pagination."""
 
-from mosis.database.connection import SQLITE_VERSION, Connection, Database, columns
+from mosis.database.connection import Connection, columns
+from mosis.database.database import SQLITE_VERSION, Database
 from mosis.database.files import faults, has_full_text_search, has_tables, in_use, schema_number
 from mosis.database.migrations import MigrationError, migrate, statements
 from mosis.ids import new_id

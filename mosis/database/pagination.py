@@ -4,11 +4,11 @@ neither repeated nor hide others."""
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from mosis.database.connection import Connection
 from mosis.errors import Malformed
+from mosis.records import dataclass
 
 Item = TypeVar("Item")
 DEFAULT, MOST = 20, 100

@@ -7,7 +7,6 @@ reviewer decides on the revision that was read.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit
@@ -25,6 +24,7 @@ from mosis.publishing import (
     versions,
 )
 from mosis.publishing.apps import App
+from mosis.records import dataclass
 
 FIELDS = apps.LISTED
 PERSONS = {"name": "new_name", "homepage": "new_homepage"}  # always need a person, and why

@@ -5,6 +5,8 @@ The classes are waitress tasks. Each override names the waitress method that it 
 """
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from time import time
@@ -22,6 +24,24 @@ from mosis.server.suspension import Suspended
 log = logging.getLogger("mosis.server")
 
 _date = lru_cache(2)(build_http_date)  # formatted once a second
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response of the application that waits for a commit."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    after: list[Callable[[], None]]  # called when it is sent: the log line, the metrics
+
+
+def internal() -> PortalError:
+    """The error for what nobody has thought of."""
+    return PortalError(
+        "internal",
+        "An unexpected error occurred; the operator finds it in the log under this request id.",
+    )
 
 
 class Head:
@@ -87,8 +107,14 @@ class ApplicationResponse(Head, WSGITask):
     content_length: int | None = None
 
     def execute(self) -> None:
-        """Replaces WSGITask.execute: a response that is a list is complete, and is sent as one piece."""
-        found = self.channel.server.application(self.get_environment(), self.start_response)
+        """Replaces WSGITask.execute: a response that is a list is complete, and is sent as one piece. One
+        that `run` has made is sent as it is."""
+        made: Response | None = self.request.response
+        if made is not None:
+            found: Any = [made.body]
+            self.start_response(made.status, made.headers)
+        else:
+            found = self.channel.server.application(self.get_environment(), self.start_response)
         if not isinstance(found, list):
             self._send_further(found)
             return
@@ -174,6 +200,23 @@ class ApplicationResponse(Head, WSGITask):
         if self.channel.server.take_suspension():
             raise Suspended(seconds, arm)
 
+    def run(self) -> "Response":
+        """The response of the application, complete and not sent."""
+        environ = self.get_environment()
+        head = list[Any]()
+        after = list[Any]()
+        environ["mosis.after"] = after.append
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+            head[:] = status, headers
+
+        found = self.channel.server.application(environ, start)
+        try:
+            return Response(head[0], head[1], b"".join(found), after)
+        finally:
+            if hasattr(found, "close"):
+                found.close()
+
 
 class Cached(Head, Task):
     """Sends a response that was complete before the request arrived."""
@@ -203,11 +246,7 @@ class Refusal(Head, ErrorTask):
         """Replaces ErrorTask.execute."""
         request, error = self.request, self.request.error
         if not isinstance(error, PortalError):
-            error = PortalError(
-                "internal",
-                "An unexpected error occurred; the operator finds it in "
-                "the log under this request id.",
-            )
+            error = internal()
         request_id = request_id_of(request.headers.get("X_REQUEST_ID", ""))
         number = problems.status(error.code)
         body = problems.body(

@@ -4,11 +4,10 @@ Each app has one row with the number of its last change; triggers write it in th
 change. A client that knows all changes up to a number requests the later ones.
 """
 
-from dataclasses import dataclass
-
 from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Malformed
+from mosis.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +20,7 @@ from mosis.packages.fetches import JOBS, Turn
 from mosis.publishing import package_files, quotas
 from mosis.publishing.package_files import PICTURE_TYPES
 from mosis.publishing.versions import Version, by_id
+from mosis.records import dataclass
 from mosis.store.fetched import Fetched
 
 log = logging.getLogger("mosis.store")

@@ -2,12 +2,13 @@
 (schema.sql)."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import NotFound
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """The navigation of the console."""
 
-from dataclasses import dataclass
-
 from mosis.caller import Caller
+from mosis.records import dataclass
 
 
 @dataclass(frozen=True)

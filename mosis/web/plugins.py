@@ -15,7 +15,8 @@ A line of the URL table has these options:
     deprecated, sunset, successor  the date ("2027-01-31") from which the address should not be used, the date of its
         removal, and the address that replaces it; reported in headers and in the OpenAPI document
     lane  the threads that run it: "passwords" (hashing), "uploads", "publishing" (hashing of packages), "outside" (waiting
-        for other servers), "telemetry" (intake); "quick" otherwise
+        for other servers), "telemetry" (devices), "writes" and "intake" (nothing but reads and writes of portal.db or
+        telemetry.db, in a transaction with other requests); "quick" otherwise
 """
 
 import inspect
@@ -23,7 +24,6 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -31,13 +31,11 @@ from urllib.parse import quote
 import bottle
 
 from mosis import problems, rate_limits
-from mosis.caller import ROLES, SCOPES, Caller, Network, client_address, is_in, network_of
+from mosis.caller import Network, client_address, network_of
 from mosis.context import Context
-from mosis.credentials import tokens
-from mosis.errors import Denied, LimitReached, PortalError
+from mosis.errors import LimitReached, PortalError
 from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
-from mosis.people import authentication
 from mosis.server.request import readable
 from mosis.web.answers import fields_of, final_headers, headers_of_caller
 from mosis.web.openapi_schemas import Operation
@@ -45,7 +43,6 @@ from mosis.web.request import (
     check_lengths,
     check_query,
     read_declared,
-    read_header,
     require_match,
 )
 from mosis.web.routing import (
@@ -55,7 +52,6 @@ from mosis.web.routing import (
     Route,
     SegmentRouter,
     environ_path,
-    limit_of,
     own_path,
     split_version,
 )
@@ -147,10 +143,11 @@ class Portal(bottle.Bottle):
             return body
         finally:
             if not environ.get("mosis.parked"):  # else it waits, and is run again
-                route, caller = environ.get("bottle.route"), environ.get("mosis.caller")
-                took, method = time.perf_counter() - started, environ.get("REQUEST_METHOD", "")
-                account = caller.developer_id if caller else None
-                self.record(request_id, method, route, status, size_bytes, took, account)
+                # The response of a request that shares a transaction is sent after the commit.
+                if after := environ.get("mosis.after"):
+                    after(partial(self._record, environ, status, size_bytes, started))
+                else:
+                    self._record(environ, status, size_bytes, started)
 
     def _body(self, environ: dict[str, Any]) -> Iterable[bytes]:
         """The body of the response; its status and headers are then in bottle.response."""
@@ -191,6 +188,20 @@ class Portal(bottle.Bottle):
         if isinstance(out, bottle.HTTPResponse):
             out.apply(bottle.response)
         return out
+
+    def _record(
+        self, environ: Mapping[str, Any], status: int, size_bytes: int, started: float
+    ) -> None:
+        caller, method = environ.get("mosis.caller"), environ.get("REQUEST_METHOD", "")
+        self.record(
+            environ["mosis.request_id"],
+            method,
+            environ.get("bottle.route"),
+            status,
+            size_bytes,
+            time.perf_counter() - started,
+            caller.developer_id if caller else None,
+        )
 
     def record(
         self,
@@ -331,81 +342,6 @@ class Errors:
         return answered
 
 
-class Callers:
-    """Finds the caller, checks the scope of the route, and passes `caller`, `db` and `env` to the
-    handler by name."""
-
-    api = 2
-
-    def __init__(self, env: Context) -> None:
-        self.env = env
-
-    def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        scope, limit = route.config["scope"], limit_of(route)
-        looks, limited = route.config.get("auth") != "none", route.config.get("limited", "")
-        wanted = {"db", "caller", "env"} & inspect.signature(route.callback).parameters.keys()
-
-        def called(**arguments: Any) -> Any:
-            environ, db = bottle.request.environ, self.env.db.connection()
-            caller = self._caller(environ, db, limit, looks, scope == "public")
-            environ["mosis.caller"] = caller
-            require(caller, scope, limited)
-            if "db" in wanted:
-                arguments["db"] = db
-            if "caller" in wanted:
-                arguments["caller"] = caller
-            if "env" in wanted:
-                arguments["env"] = self.env
-            if caller.developer_id is None:
-                return callback(**arguments)
-            with db.guarded(lambda db: authentication.confirm(self.env, db, caller)):
-                return callback(**arguments)
-
-        return called
-
-    def _caller(
-        self, environ: dict[str, Any], db: Any, limit: str, looks: bool, public: bool
-    ) -> Caller:
-        """The caller (nobody, unless it `looks`). The request is counted, for the account or,
-        without one, for the address.
-
-        On public addresses, credentials of another scheme are ignored (a proxy with its own
-        passwords forwards them), and for reads so are invalid credentials.
-        """
-        caller = nobody = somebody(self.env, environ)
-        try:
-            if looks and (credential := _credential(environ)) is not None:
-                address, client = nobody.address, nobody.client
-                caller = authentication.caller_of(self.env, db, credential, address, client)
-        except Denied:
-            reads = environ["REQUEST_METHOD"] in ("GET", "HEAD")
-            if not public or (_is_bearer(environ) and not reads):
-                self.count(limit, nobody)
-                raise
-        self.count(limit, caller)
-        return caller
-
-    def count(self, limit: str, caller: Caller) -> None:
-        """Count the request, for the account or, without one, for the address.
-
-        Raises LimitReached `rate_limited`.
-        """
-        environ = bottle.request.environ
-        memory = environ.get("mosis.memory", {})
-        if limit == "none" or "until" in memory:  # it has been counted before it waited
-            environ["mosis.taken"] = memory.get("taken", [])
-            return
-        names = (
-            [("account", caller.developer_id)]
-            if caller.developer_id
-            else [(limit, caller.client_network)]
-        )
-        if caller.developer_id and environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            names.append(("changes", caller.developer_id))
-        taken = [each for name, key in names if (each := self.env.limits.take(name, key))]
-        environ["mosis.taken"] = memory["taken"] = taken
-
-
 class Inputs:
     """Reads and validates what the operation declares (mosis/web/openapi_schemas.py): the query,
     If-Match, and the body, which is passed as `body`. Packages are left to the handler, which reads
@@ -458,70 +394,6 @@ def _is_for_people(environ: Mapping[str, Any]) -> bool:
     return not path.startswith(f"{API_PREFIX}/") and "text/html" in environ.get("HTTP_ACCEPT", "")
 
 
-@dataclass
-class _Logged:
-    """What is logged once in a process."""
-
-    real_ip: bool = False
-
-
-def address_of(env: Context, environ: Mapping[str, Any]) -> str:
-    """The client's address. Of a proxy's headers only X-Forwarded-For is read; if a request has
-    another one, that is logged once."""
-    if "HTTP_X_REAL_IP" in environ and "HTTP_X_FORWARDED_FOR" not in environ:
-        peer = environ.get("REMOTE_ADDR", "")
-        if is_in(peer, env.config.trusted_proxy) and not env.state(_Logged).real_ip:
-            env.state(_Logged).real_ip = True
-            log.warning(
-                "X-Real-IP is not read: have the proxy send X-Forwarded-For, or all clients count as one address",
-                extra={"proxy": peer},
-            )
-    return client_address(
-        env.config.trusted_proxy,
-        environ.get("REMOTE_ADDR", ""),
-        environ.get("HTTP_X_FORWARDED_FOR", ""),
-    )
-
-
-def somebody(env: Context, environ: Mapping[str, Any]) -> Caller:
-    """Who sends the request, before anything is known but address and program. User-Agent is shown to
-    the owners of accounts, also in subjects of mails: as one line of printable characters."""
-    client = read_header(environ, "HTTP_USER_AGENT")
-    if not client.isprintable():
-        client = "".join(filter(str.isprintable, client))
-    return Caller(address=address_of(env, environ), client=client[:200])
-
-
-def require(caller: Caller, scope: str, limited: str = "") -> None:
-    """Raises Denied if the caller does not have the scope of the route, or is limited to some apps
-    and the route does not allow that."""
-    if scope == "public":
-        return
-    caller.account  # noqa: B018  (raises when nobody is signed in)
-    if scope == "any":
-        return
-    if caller.apps is not None and (limited == "refused" or scope in ROLES):
-        raise Denied(
-            "limited_to_apps",
-            "This API key is limited to some apps; use one for the whole account, or sign in.",
-        )
-    if scope in ROLES:
-        if not caller.has_role(scope):
-            raise Denied("forbidden", f"This needs the role {scope}.")
-        caller.require_second_factor("staff")
-        return  # of keys only those have a role that were made with one
-    if caller.scopes is None or (scope == "session" and caller.session_id is not None):
-        return
-    if scope not in SCOPES:
-        raise Denied("forbidden", "This cannot be done with an API key or a device login; sign in.")
-    if scope not in caller.scopes:
-        raise Denied(
-            "insufficient_scope",
-            f"This API key or device login lacks the scope {scope}.",
-            scope=scope,
-        )
-
-
 def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
     """The response to an error, with the headers that its code requires."""
     facts = dict(error.facts)
@@ -551,25 +423,6 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
         headers["Retry-After"] = str(facts["retry_after_seconds"])
     body = problems.body(error.code, error.detail, request_id, errors=error.errors or None, **facts)
     return bottle.HTTPResponse(body, status, headers)
-
-
-def _is_bearer(environ: Mapping[str, Any]) -> bool:
-    """Whether the request has a credential in the form of this portal."""
-    kind = read_header(environ, "HTTP_AUTHORIZATION").strip().partition(" ")[0]
-    key = read_header(environ, "HTTP_X_API_KEY").strip()
-    return key.startswith(tokens.KEY_PREFIX) or kind.lower() == "bearer"
-
-
-def _credential(environ: Mapping[str, Any]) -> str | None:
-    """The credential of the request: a bearer token or an API key. Raises Denied if it is neither."""
-    if "HTTP_X_API_KEY" in environ:
-        return read_header(environ, "HTTP_X_API_KEY").strip()
-    if "HTTP_AUTHORIZATION" not in environ:
-        return None
-    kind, _, credential = read_header(environ, "HTTP_AUTHORIZATION").partition(" ")
-    if kind.lower() != "bearer" or not credential.strip():
-        raise Denied("invalid_token", "Send `Authorization: Bearer TOKEN`.")
-    return credential.strip()
 
 
 def _header_list(response: Any) -> list[tuple[str, str]]:
