@@ -25,7 +25,7 @@ _ENTRY = re.compile(
 ROLES = ("developer", "reviewer", "admin")  # each includes the rights of the one before
 
 
-@dataclass(slots=True)
+@dataclass
 class Caller:
     """`scopes` None: all rights of a session. `apps` None: all apps of the account.
     `token_id`: the token of a trusted publisher that it presents.

@@ -21,7 +21,7 @@ JSON_FIELDS = ("tags", "rollout_plan")
 LISTED = ("name", "summary", "description", "category", "tags", "homepage")
 
 
-@dataclass(slots=True)
+@dataclass
 class App:
     """A row of `apps`."""
 

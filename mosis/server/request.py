@@ -57,7 +57,7 @@ LaneName = Literal[
 BODIES_OF_ONE = 6  # uploads of one account at the server at once; further ones are refused
 
 
-@dataclass(slots=True)
+@dataclass
 class Admission:
     """The largest body that a request may have, and the lane of threads that runs it. With the account, where it was looked up:
     the lane is shared among accounts, and `holds_share` bounds the uploads of one account that are at the server.

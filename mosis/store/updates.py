@@ -13,9 +13,7 @@ from mosis.records import dataclass
 from mosis.store.revisions import app_revisions
 
 MOST_APPS = 500
-OFFER_BYTES = (
-    1_450  # of an offer with its JSON, without the release notes (tracemalloc, Python 3.11)
-)
+OFFER_BYTES = 1_500  # of an offer with its JSON, without the release notes, by tracemalloc
 LONGEST_DEVICE = 128
 LONGEST_AGE_DAYS = 90  # the longest cooldown
 
@@ -31,7 +29,7 @@ class Device:
     min_age_days: int = 0  # it wants nothing that was published later, but for security releases
 
 
-@dataclass(slots=True)
+@dataclass
 class Offer:
     """A published version: the fields that update checks need."""
 
@@ -98,7 +96,7 @@ def in_rollout(placing: bytes, version_id: str, device_id: str, percent: float) 
 Needs = tuple[object, ...]  # the sort key of a min_mosis_version
 
 
-@dataclass(slots=True)
+@dataclass
 class _Offers:
     """The offers of one app, newest first, of which there is at least one."""
 
