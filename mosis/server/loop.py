@@ -195,7 +195,7 @@ class Server(Listening):
         super().__init__(app, sock, Adjustments(**settings), dispatcher=self)
         # Of the WSGI environment of each request.
         self.environment: dict[str, Any] = {
-            "SERVER_PORT": str(self.port),
+            "SERVER_PORT": str(self.effective_port),
             "SERVER_NAME": self.server_name,
             "SERVER_SOFTWARE": self.adj.ident,
             "SCRIPT_NAME": "",
