@@ -107,6 +107,7 @@ def serve_store(config: Config) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     print(welcome(config, server.port), file=sys.stderr, flush=True)
+    allocator.started()
     server.run()
     upkeep.stop(2)
     following.stop()

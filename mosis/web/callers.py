@@ -13,6 +13,7 @@ from mosis.credentials import tokens
 from mosis.errors import Denied
 from mosis.people import authentication
 from mosis.records import dataclass
+from mosis.validation.names import one_line
 from mosis.web.request import read_header
 from mosis.web.routing import limit_of
 
@@ -121,11 +122,9 @@ def address_of(env: Context, environ: Mapping[str, Any]) -> str:
 
 def somebody(env: Context, environ: Mapping[str, Any]) -> Caller:
     """Who sends the request, before anything is known but address and program. User-Agent is shown to
-    the owners of accounts, also in subjects of mails: as one line of printable characters."""
-    client = read_header(environ, "HTTP_USER_AGENT")
-    if not client.isprintable():
-        client = "".join(filter(str.isprintable, client))
-    return Caller(address=address_of(env, environ), client=client[:200])
+    the owners of accounts, also in subjects of mails."""
+    client = one_line(read_header(environ, "HTTP_USER_AGENT"))[:200]
+    return Caller(address=address_of(env, environ), client=client)
 
 
 def require(caller: Caller, scope: str, limited: str = "") -> None:
