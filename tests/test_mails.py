@@ -260,7 +260,11 @@ def test_no_text_of_others_changes_the_form_of_a_mail(
         return "漢" * 700 + "\u2028\x85\r\nBcc: eve@example.net" if is_free else value
 
     facts = hostile(FACTS.get(kind, {"comment": "x"}))
-    subject, text = mails.compose(client.env, [event(kind, facts)])
+    for several in ([event(kind, facts)], [event(kind, facts)] * 2):
+        subject, text = mails.compose(client.env, several)
+        assert not re.search(r"^Bcc:", text, re.MULTILINE), (
+            "what others write is within a line or indented"
+        )
     Mailer(None, "portal@example.net", tmp_path).send("a@example.net", subject, text, "id")
     message = written(tmp_path)
     assert message["Bcc"] is None

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import random
+import re
 import ssl
 import time
 import uuid
@@ -17,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from mosis import VERSION
 from mosis.client.config import Config, Credentials
-from mosis.client.output import FAILED, REFUSED, Output, Stop
+from mosis.client.output import FAILED, REFUSED, USAGE, Output, Stop
 from mosis.records import dataclass
 from mosis.validation.strict_json import load_json
 
@@ -184,6 +185,8 @@ class Portal:
             raise Stop(
                 f"You are not signed in at {self.url}: run `mosis login {self.url}`, or set MOSIS_TOKEN."
             )
+        if not re.fullmatch("[!-~]+", found):  # an error of the library would print it
+            raise Stop("The token has spaces, line ends or letters beyond ASCII in it.", USAGE)
         return found
 
     def _refresh(self, refused: str) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from mosis.records import dataclass
+from mosis.validation.names import one_line
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
@@ -100,8 +101,7 @@ class Mailer:
         message = EmailMessage()
         sender = Address(self.name, addr_spec=self.sender)
         message["From"], message["To"] = sender, to
-        # a header with a line separator is refused, and U+2028 is one too
-        message["Subject"] = "".join(filter(str.isprintable, subject))
+        message["Subject"] = one_line(subject)  # the library refuses line separators in a header
         message["Date"] = datetime.now(UTC)
         message["Message-ID"] = (
             f"<{message_id}@{self.sender.rpartition('@')[2].rstrip('>') or 'localhost'}>"
