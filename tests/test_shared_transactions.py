@@ -185,12 +185,12 @@ class Group:
         state = self.server.lanes[lane]
         wait_until(lambda: sum(state.state[1:]) == number, f"{number} are in the lane")
 
-    def started(self, requests: list[Request]) -> "list[Future[Answer]]":
+    def started(self, requests: list[Request], lane: str = "writes") -> "list[Future[Answer]]":
         """Send them, in this order; the first one waits for the write lock, the others for it."""
         sent = []
         for number, request in enumerate(requests, 1):
             sent.append(self.pool.submit(self.send, request))
-            self.arrived(number)
+            self.arrived(number, lane)
         return sent
 
     def together(self, requests: list[Request], meanwhile: Callable[[], Any] = int) -> list[Answer]:
@@ -418,6 +418,48 @@ def test_a_long_body_does_not_run_under_the_lock_of_others(client: Client, group
     assert sent.result(60)[0] == 201
 
 
+def batch(number: int, count: int = 1) -> dict[str, Any]:
+    event = {"type": "app_start", "timestamp": "2027-01-15T08:00:00Z"}
+    return {
+        "device_id": "a" * 64, "session_id": "s", "batch_id": str(number), "app_id": "com.acme.a",
+        "app_version": "1.0.0", "mosis_version": "1.0.0", "events": [event] * count,
+    }  # fmt: skip
+
+
+def test_batches_of_telemetry_that_share_a_transaction(client: Client, group: Group) -> None:
+    """One is sent twice, one does not fit, one is for no app; then a commit fails."""
+    alice, telemetry = client.register(), group.env.telemetry
+    group.send(create(alice, "a"))
+
+    def sent(documents: list[dict[str, Any]], meanwhile: Callable[[], Any] = int) -> list[Answer]:
+        headers = {"Authorization": f"Bearer {alice.token}"}
+        requests = [("POST", "/v1/telemetry/events", each, headers) for each in documents]
+        with telemetry.writers:
+            futures = group.started(requests, "intake")
+            meanwhile()
+        return [each.result(60) for each in futures]
+
+    unknown = batch(4) | {"app_id": "com.acme.unknown"}
+    wrong = batch(5) | {"device_id": "x"}
+    commits = telemetry.commits
+    answers = sent([batch(1, 2), batch(2, 3), batch(1, 2), unknown, wrong, batch(3)])
+    assert telemetry.commits - commits == 1
+    assert [each[0] for each in answers] == [202, 202, 202, 202, 422, 202]
+    assert [each[1].get("accepted") for each in answers] == [2, 3, 0, 0, None, 1]
+    assert answers[2][1]["duplicate"]
+    received = "SELECT sum(events), sum(duplicates) FROM intake"
+    assert telemetry.connection().one(received) == (6, 1)
+
+    def fail() -> None:
+        raise Unavailable("lease_lost", "Another portal writes.")
+
+    answers = sent([batch(6), batch(7)], lambda: setattr(telemetry, "fence", fail))
+    telemetry.fence = int  # type: ignore[assignment]
+    assert [(each[0], each[1]["code"]) for each in answers] == [(503, "lease_lost")] * 2
+    assert telemetry.connection().one(received) == (6, 1)
+    assert [each[1]["accepted"] for each in sent([batch(6), batch(7)])] == [1, 1]
+
+
 # What may be in these lanes
 
 watched: list[str] | None = None  # what happens in the test that is running
@@ -458,15 +500,10 @@ def test_what_shares_a_transaction_uses_nothing_but_the_database(
     """No file, no socket, no child process, no password hash, nothing that waits."""
     global watched
     alice = client.register()
-    events = {
-        "device_id": "a" * 64, "session_id": "s", "batch_id": "b", "app_id": "com.acme.a",
-        "app_version": "1.0.0", "mosis_version": "1.0.0",
-        "events": [{"type": "app_start", "timestamp": "2027-01-15T08:00:00Z"}],
-    }  # fmt: skip
     calls = {
         "POST /apps": create(alice, "a")[2],
         "PATCH /apps/<app>": {"summary": "New"},
-        "POST /telemetry/events": events,
+        "POST /telemetry/events": batch(1),
         "DELETE /apps/<app>": None,
     }
     lanes = ("writes", "intake")
