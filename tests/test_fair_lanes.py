@@ -15,8 +15,8 @@ from mosis.errors import Denied
 from mosis.fair_queue import FairQueue
 from mosis.rate_limits import POLICIES
 from mosis.server import Admission
-from mosis.server.lanes import OF_ONE, Shares
-from mosis.server.request import BODIES_OF_ONE
+from mosis.server.lanes import OF_ONE, THREADS, Shares
+from mosis.server.request import BODIES_OF_ONE, LaneName
 from mosis.web.admission import Admissions
 from tests import described
 from tests.client import PASSWORD, Client
@@ -111,6 +111,21 @@ def test_one_account_has_some_uploads_at_the_server_and_others_are_not_kept_wait
     assert [each.answer()[0] for each in greedy] == [200] * BODIES_OF_ONE
     assert Wire(server).send(sending("greedy")).answer()[0] == 200
     assert server.bounds.shares._taken == {}
+
+
+@pytest.mark.parametrize("lane", sorted(OF_ONE))
+def test_one_address_leaves_a_thread_of_each_lane_to_others(
+    start: Start, app: App, lane: LaneName
+) -> None:
+    server = start(admit=lambda *request: Admission(LIMIT, lane))
+    request = "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
+    greedy = [Wire(server).send(request) for _ in range(THREADS[lane] + 2)]
+    assert eventually(lambda: len(app.calls) == OF_ONE[lane])
+    modest = Wire(server, source="127.0.0.2").send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert modest.answer()[0] == 200
+    assert app.calls.count("/slow") == OF_ONE[lane]
+    app.gate.set()
+    assert [each.answer()[0] for each in greedy] == [200] * len(greedy)
 
 
 ENDS: dict[str, Callable[[Any], Wire]] = {

@@ -208,7 +208,7 @@ def _normal(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def public(env: Context, db: Connection, app: App) -> dict[str, Any]:
-    return _public(env, app, versions.latest(db, app.id), listing_changes.waiting(db, app.id))
+    return _public(env, app, *listing_changes.latest_and_waiting(db, app.id))
 
 
 def public_list(env: Context, db: Connection, found: list[App]) -> list[dict[str, Any]]:
