@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import gc
 import json
 import logging
 import os
@@ -37,6 +38,7 @@ Run = Callable[[Given, Config], int | None]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
+    gc.enable()
     given = parser().parse_args(arguments)
     os.umask(0o027)  # new files are readable by the portal's user and group only
     try:

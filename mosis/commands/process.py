@@ -168,9 +168,6 @@ def serve(config: Config) -> int:
     refuse_folder_of_front_end(config)
     lock, lease = acquired(config)
     allocator.tune()
-    sys.setswitchinterval(
-        0.001
-    )  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
     env = open_migrated(config)
     if lease is not None:
         standby.hand_over(env, lease)
@@ -209,6 +206,7 @@ def serve(config: Config) -> int:
     print(welcome(config, server.port), file=sys.stderr, flush=True)
     if (link := first_administrator.make_link(env)) is not None:
         print(SETUP.format(link=link), file=sys.stderr, flush=True)
+    allocator.started()
     server.run()
     if live is not None:
         live.stop(left())

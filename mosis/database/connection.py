@@ -108,7 +108,7 @@ class Connection:
 
     def one(self, sql: str, *values: Any, into: type[Row] | None = None) -> Any:
         """The first row, as a tuple or as the dataclass `into`; None if there is none."""
-        row = self._first(self._run(sql, values))
+        row = self._first(sql, values)
         return row if row is None or into is None else into(*row)
 
     def get(self, what: str, sql: str, *values: Any, into: type[Row]) -> Row:
@@ -126,7 +126,7 @@ class Connection:
 
     def value(self, sql: str, *values: Any) -> Any:
         """The first column of the first row or None."""
-        row = self._first(self._run(sql, values))
+        row = self._first(sql, values)
         return None if row is None else row[0]
 
     def has(self, sql: str, *values: Any) -> bool:
@@ -366,9 +366,11 @@ class Connection:
         except sqlite3.DatabaseError as error:
             raise self._translated(error) from error
 
-    def _first(self, cursor: sqlite3.Cursor) -> Any:
+    def _first(self, sql: str, values: Sequence[Any]) -> Any:
         try:
-            return cursor.fetchone()
+            if "?1" in sql:
+                return self._run(sql, values).fetchone()
+            return self._raw.execute(sql, values).fetchone()
         except sqlite3.DatabaseError as error:
             raise self._translated(error) from error
 
