@@ -14,7 +14,7 @@ from mosis.ui.pages import Page
 from mosis.validation import Schema, check, pattern
 from mosis.web import apps as api
 from mosis.web.request import spend
-from mosis.web.rollout_schemas import ROLLOUT_PLAN
+from mosis.web.rollout_plans import ROLLOUT_PLAN
 
 PLAN_HERE: Schema = {
     "steps": {"type": "string", "maxlength": 1000},

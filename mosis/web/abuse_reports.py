@@ -11,21 +11,8 @@ from mosis.publishing import abuse_reports, apps
 from mosis.publishing.abuse_reports import OUTCOMES, REASONS, ReportedApp
 from mosis.validation import SENTENCE, Schema
 from mosis.web.auth import EMAIL
-from mosis.web.openapi_schemas import (
-    COUNT,
-    ID,
-    TEXT,
-    TIME,
-    YES,
-    each,
-    list_of,
-    nullable,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
 from mosis.web.request import listed, read_choice, read_page, spend
+from mosis.web.schemas import ID, TIME, each, list_of, nullable, one_of, operation, shape, shown
 
 REPORT: Schema = {
     "reason": {"type": "string", "required": True, "allowed": list(REASONS)},
@@ -50,34 +37,34 @@ CLOSE: Schema = {
     "newest": {"type": "integer", "required": True, "min": 1, "max": (1 << 53) - 1},
 }
 STATES = ("open", "closed")
-RECEIVED = shape("AbuseReportReceived", package_id=TEXT, reason=one_of(*REASONS), received_at=TIME)
+RECEIVED = shape("AbuseReportReceived", package_id=str, reason=one_of(*REASONS), received_at=TIME)
 REPORTED_APP = shape(
     "ReportedApp",
     app_id=ID,
-    package_id=TEXT,
-    name=TEXT,
+    package_id=str,
+    name=str,
     app_status=one_of(*apps.STATUSES),
-    reports=COUNT,
-    verified=COUNT,
-    sources=COUNT,
-    reasons=each(COUNT),
+    reports=int,
+    verified=int,
+    sources=int,
+    reasons=each(int),
     first_at=TIME,
     last_at=TIME,
-    newest=COUNT,
+    newest=int,
 )
 ABUSE_REPORT = shape(
     "AbuseReport",
     id=ID,
-    number=COUNT,
+    number=int,
     reason=one_of(*REASONS),
-    text=TEXT,
-    email=nullable(TEXT),
-    verified=YES,
+    text=str,
+    email=nullable(str),
+    verified=bool,
     created_at=TIME,
     closed_at=nullable(TIME),
     outcome=nullable(one_of(*OUTCOMES)),
 )
-CLOSED = shape("ClosedReports", closed=COUNT, app_status=one_of(*apps.STATUSES))
+CLOSED = shape("ClosedReports", closed=int, app_status=one_of(*apps.STATUSES))
 
 
 def routes(app: bottle.Bottle) -> None:

@@ -10,8 +10,8 @@ from mosis.database import Connection
 from mosis.people import account_recovery, accounts
 from mosis.validation.addresses import KNOWN_EMAIL_ADDRESS
 from mosis.web.auth import EMAIL, PASSWORD, TICKET, password_findings
-from mosis.web.openapi_schemas import operation
 from mosis.web.request import spend
+from mosis.web.schemas import operation
 
 CHANGE = {
     "current_password": {"type": "string", "required": True, "maxlength": 1024},

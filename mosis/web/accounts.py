@@ -12,13 +12,10 @@ from mosis.database import Connection
 from mosis.people import accounts, identities, personal_data, second_factor
 from mosis.people.accounts import Developer
 from mosis.validation.names import NAME
-from mosis.web.openapi_schemas import (
-    COUNT,
-    FREE,
+from mosis.web.request import listed, read_page, require_match, spend
+from mosis.web.schemas import (
     ID,
-    TEXT,
     TIME,
-    YES,
     each,
     extended_with,
     list_of,
@@ -29,7 +26,6 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import listed, read_page, require_match, spend
 
 CHANGE: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": NAME},
@@ -47,36 +43,36 @@ ERASE: dict[str, dict[str, Any]] = {
 DEVELOPER = shape(
     "Developer",
     id=ID,
-    email=TEXT,
-    email_verified=YES,
-    name=TEXT,
+    email=str,
+    email_verified=bool,
+    name=str,
     role=one_of(*ROLES),
-    suspended=YES,
-    providers=many(TEXT),
-    second_factor=YES,
+    suspended=bool,
+    providers=many(str),
+    second_factor=bool,
     created_at=TIME,
 )
-OWN = extended_with("Me", DEVELOPER, mail=each(YES))
+OWN = extended_with("Me", DEVELOPER, mail=each(bool))
 HOLDER = shape(
     "CredentialHolder",
     id=ID,
-    name=TEXT,
-    email=TEXT,
+    name=str,
+    email=str,
     role=one_of(*ROLES),
     scopes=many(one_of(*SCOPES)),
-    apps=nullable(many(TEXT)),
+    apps=nullable(many(str)),
 )
 ENTRY = shape(
     "AuditEntry",
-    number=COUNT,
+    number=int,
     at=TIME,
     actor_id=nullable(ID),
-    action=TEXT,
-    subject_id=nullable(TEXT),
+    action=str,
+    subject_id=nullable(str),
     owner_id=nullable(ID),
-    network=TEXT,
-    details=FREE,
-    hash=TEXT,
+    network=str,
+    details=dict,
+    hash=str,
 )
 
 
@@ -126,7 +122,7 @@ def erase(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
     )
 
 
-@operation(each(many(FREE)))
+@operation(each(many(dict)))
 def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """All data about the caller: lists of rows by name."""
     return personal_data.export(env, db, caller)

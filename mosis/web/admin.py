@@ -14,8 +14,8 @@ from mosis.publishing import apps
 from mosis.web import accounts as people
 from mosis.web import apps as catalogue
 from mosis.web.auth import EMAIL
-from mosis.web.openapi_schemas import TEXT, TIME, list_of, operation, shape
 from mosis.web.request import listed, read_page
+from mosis.web.schemas import TIME, list_of, operation, shape
 
 DEVELOPER: dict[str, dict[str, Any]] = {
     "role": {"type": "string", "allowed": list(ROLES)},
@@ -42,7 +42,7 @@ OF_TRAIL: dict[str, dict[str, Any]] = {
         "meta": "An action, such as `version.uploaded`.",
     },
 }
-INVITATION = shape("Invitation", email=TEXT, invitation=TEXT, expires_at=TIME)
+INVITATION = shape("Invitation", email=str, invitation=str, expires_at=TIME)
 
 
 def routes(app: bottle.Bottle) -> None:

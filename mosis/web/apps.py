@@ -17,12 +17,11 @@ from mosis.telemetry import rollout_health
 from mosis.validation import LINES, Finding, finding, findings_of, pattern
 from mosis.validation.addresses import WEB_ADDRESS, normal_web_address
 from mosis.validation.names import LINE, NAME, TAG
-from mosis.web.openapi_schemas import (
-    COUNT,
-    FREE,
+from mosis.web.request import created, listed, read_choice, read_page, require_match, spend
+from mosis.web.rollout_plans import DEFAULT_PLAN, ROLLOUT_PLAN
+from mosis.web.schemas import (
     ID,
     LINK,
-    TEXT,
     TIME,
     list_of,
     many,
@@ -32,8 +31,6 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import created, listed, read_choice, read_page, require_match, spend
-from mosis.web.rollout_schemas import DEFAULT_PLAN, ROLLOUT_PLAN
 
 _FIELDS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": NAME},
@@ -76,26 +73,26 @@ CHANGE = _FIELDS | _DEFAULT_PLAN | {"publish_by": {"type": "string", "allowed": 
 PENDING = shape(
     "PendingListing",
     id=ID,
-    revision=COUNT,
-    fields=FREE,
-    because=many(TEXT),
+    revision=int,
+    fields=dict,
+    because=many(str),
     submitted_at=TIME,
     updated_at=TIME,
 )
 APP = shape(
     "App",
     id=ID,
-    package_id=TEXT,
-    name=TEXT,
-    summary=TEXT,
-    description=TEXT,
-    category=TEXT,
-    tags=many(TEXT),
-    homepage=nullable(TEXT),
+    package_id=str,
+    name=str,
+    summary=str,
+    description=str,
+    category=str,
+    tags=many(str),
+    homepage=nullable(str),
     status=one_of(*STATUSES),
     developer_id=ID,
     icon_url=nullable(LINK),
-    latest_version=nullable(TEXT),
+    latest_version=nullable(str),
     rollout_plan=nullable(DEFAULT_PLAN),
     publish_by=one_of(*PUBLISH_BY),
     pending=nullable(PENDING),
@@ -126,7 +123,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(
-    list_of("apps", APP, total=COUNT),
+    list_of("apps", APP, total=int),
     query={"status": {"type": "string", "allowed": [*STATUSES], "meta": "Only these."}},
 )
 def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:

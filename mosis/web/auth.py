@@ -15,19 +15,8 @@ from mosis.validation import Finding, findings_of, names
 from mosis.validation.addresses import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
-from mosis.web.openapi_schemas import (
-    COUNT,
-    ID,
-    TEXT,
-    TIME,
-    YES,
-    extended_with,
-    list_of,
-    operation,
-    shape,
-    shown,
-)
 from mosis.web.request import created, listed, read_page, spend
+from mosis.web.schemas import ID, TIME, extended_with, list_of, operation, shape, shown
 
 EMAIL = {
     "type": "string",
@@ -57,19 +46,19 @@ LOGOUT = {"everywhere": {"type": "boolean"}}
 
 TOKENS = shape(
     "Tokens",
-    access_token=TEXT,
+    access_token=str,
     token_type={"const": "Bearer"},
-    expires_in=COUNT,
-    refresh_token=TEXT,
-    refresh_expires_in=COUNT,
+    expires_in=int,
+    refresh_token=str,
+    refresh_expires_in=int,
 )
 SIGNED_IN = extended_with("SignedIn", TOKENS, developer=DEVELOPER)
 SESSION = shape(
     "Session",
     id=ID,
-    client=TEXT,
-    network=TEXT,
-    current=YES,
+    client=str,
+    network=str,
+    current=bool,
     created_at=TIME,
     last_used_at=TIME,
     expires_at=TIME,

@@ -9,20 +9,10 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.operations import backup
-from mosis.web.openapi_schemas import (
-    COUNT,
-    EMPTY,
-    FREE,
-    ID,
-    TEXT,
-    list_of,
-    nullable,
-    operation,
-    shape,
-)
 from mosis.web.request import listed, read_page
+from mosis.web.schemas import EMPTY, ID, list_of, nullable, operation, shape
 
-COPY = shape("Copy", name=TEXT, size_bytes=COUNT, packages=COUNT)
+COPY = shape("Copy", name=str, size_bytes=int, packages=int)
 ASKED = shape("BackupAsked", job=ID)
 
 
@@ -31,7 +21,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/admin/backups", callback=make, scope="admin", idempotent="yes")
 
 
-@operation(list_of("backups", COPY, replica=nullable(FREE), drill=nullable(FREE)))
+@operation(list_of("backups", COPY, replica=nullable(dict), drill=nullable(dict)))
 def index(env: Context, db: Connection) -> dict[str, Any]:
     """The existing copies, the replica and the last drill."""
     page = backup.index(env.config, read_page(str))

@@ -11,8 +11,8 @@ from pathlib import Path
 import bottle
 
 from mosis.context import Context
-from mosis.web.openapi_schemas import File, operation
 from mosis.web.request import etag, names_tag, require_tag
+from mosis.web.schemas import File, operation
 
 HERE = Path(__file__).parents[1]
 # The part of the portal's source that the client needs (tests/test_architecture.py: it imports

@@ -18,8 +18,8 @@ from mosis.validation import Finding, finding
 from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
 from mosis.web.auth import SECOND_FACTOR_CODE, TOKENS, spend_code
-from mosis.web.openapi_schemas import COUNT, LINK, TEXT, TIME, YES, many, operation, shape
 from mosis.web.request import spend
+from mosis.web.schemas import LINK, TIME, many, operation, shape
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 BEGIN = {
@@ -57,23 +57,23 @@ APPROVE = {
 
 BEGUN = shape(
     "DeviceLogin",
-    device_code=TEXT,
-    user_code=TEXT,
+    device_code=str,
+    user_code=str,
     verification_uri=LINK,
     verification_uri_complete=LINK,
-    expires_in=COUNT,
-    interval=COUNT,
+    expires_in=int,
+    interval=int,
 )
-ASKED = shape("DeviceRequest", user_code=TEXT, client_name=TEXT, scopes=many(TEXT), expires_at=TIME)
+ASKED = shape("DeviceRequest", user_code=str, client_name=str, scopes=many(str), expires_at=TIME)
 EXCHANGED = shape(
     "ExchangedToken",
-    access_token=TEXT,
-    issued_token_type=TEXT,
+    access_token=str,
+    issued_token_type=str,
     token_type={"const": "Bearer"},
-    expires_in=COUNT,
-    scope=TEXT,
+    expires_in=int,
+    scope=str,
 )
-DECIDED = shape("DeviceDecision", user_code=TEXT, client_name=TEXT, approved=YES)
+DECIDED = shape("DeviceDecision", user_code=str, client_name=str, approved=bool)
 
 
 def _scope_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:

@@ -18,8 +18,8 @@ from mosis.packages import manifest_schema
 from mosis.web import docs_pages, docs_search
 from mosis.web.content_coding import compressed
 from mosis.web.file_response import is_known, send_file
-from mosis.web.openapi_schemas import File, operation
 from mosis.web.request import etag
+from mosis.web.schemas import File, operation
 
 HERE = Path(__file__).parent
 SCRIPTS = ("redoc.standalone.js", "start.js")

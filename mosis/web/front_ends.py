@@ -10,9 +10,9 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Denied, NotFound
 from mosis.validation import Schema
-from mosis.web.openapi_schemas import YES, operation, shape
+from mosis.web.schemas import operation, shape
 
-COUNTED = shape("CountedDownloads", added=YES)
+COUNTED = shape("CountedDownloads", added=bool)
 DOWNLOADS: Schema = {
     "batch": {"type": "string", "required": True, "regex": "[0-9a-f-]{36}"},
     "day": {"type": "string", "required": True, "regex": "[0-9]{4}-[0-9]{2}-[0-9]{2}"},

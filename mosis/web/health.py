@@ -9,17 +9,17 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.operations import readiness
 from mosis.operations.front_end import State
-from mosis.web.openapi_schemas import COUNT, FREE, TEXT, nullable, operation, shape
+from mosis.web.schemas import nullable, operation, shape
 
 ALIVE = shape("Alive", status={"const": "ok"})
 READY = shape(
     "Ready",
     status={"const": "ready"},
-    sqlite_version=TEXT,
-    disk_free_bytes=COUNT,
-    queue_age_seconds=COUNT,
-    replica=nullable(FREE),
-    store=nullable(FREE),
+    sqlite_version=str,
+    disk_free_bytes=int,
+    queue_age_seconds=int,
+    replica=nullable(dict),
+    store=nullable(dict),
 )
 
 

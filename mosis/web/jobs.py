@@ -8,30 +8,18 @@ from mosis import jobs
 from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.jobs import Job
-from mosis.web.openapi_schemas import (
-    COUNT,
-    EMPTY,
-    ID,
-    TEXT,
-    TIME,
-    list_of,
-    nullable,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
 from mosis.web.request import listed, read_choice, read_page
+from mosis.web.schemas import EMPTY, ID, TIME, list_of, nullable, one_of, operation, shape, shown
 
 JOB = shape(
     "Job",
     id=ID,
-    kind=TEXT,
+    kind=str,
     state=one_of(*jobs.STATES),
-    attempts=COUNT,
+    attempts=int,
     run_at=TIME,
     lease_until=nullable(TIME),
-    last_error=nullable(TEXT),
+    last_error=nullable(str),
     created_at=TIME,
 )
 

@@ -21,11 +21,10 @@ from mosis.publishing import apps, package_files, versions
 from mosis.validation import Finding, finding, findings_of, timestamps
 from mosis.validation.names import NAME
 from mosis.web.long_poll import in_turn
-from mosis.web.openapi_schemas import (
+from mosis.web.request import created, listed, read_page, require_match, spend
+from mosis.web.schemas import (
     ID,
-    TEXT,
     TIME,
-    YES,
     extended_with,
     list_of,
     many,
@@ -35,7 +34,6 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import created, listed, read_page, require_match, spend
 
 API_KEY: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": NAME},
@@ -72,37 +70,37 @@ SIGNING_KEY = {
 KEY = shape(
     "ApiKey",
     id=ID,
-    name=TEXT,
-    prefix=TEXT,
+    name=str,
+    prefix=str,
     scopes=many(one_of(*SCOPES)),
-    apps=nullable(many(TEXT)),
+    apps=nullable(many(str)),
     role=one_of(*ROLES),
     expires_at=nullable(TIME),
     last_used_at=nullable(TIME),
     created_at=TIME,
     made_by=nullable(ID),
 )
-NEW_KEY = extended_with("NewApiKey", KEY, key=TEXT)
-REPORTED = shape("Reported", revoked=YES)
+NEW_KEY = extended_with("NewApiKey", KEY, key=str)
+REPORTED = shape("Reported", revoked=bool)
 LABELLED = shape(
     "ReportedMatch",
-    token_hash=TEXT,
-    token_type=TEXT,
+    token_hash=str,
+    token_type=str,
     label=one_of("true_positive", "false_positive"),
 )
 PUBLIC_KEY = shape(
     "SigningKey",
     id=ID,
-    name=TEXT,
-    public_key=TEXT,
-    fingerprint=TEXT,
+    name=str,
+    public_key=str,
+    fingerprint=str,
     state=one_of("active", "revoked"),
     created_at=TIME,
     revoked_at=nullable(TIME),
     made_by=nullable(ID),
 )
 VERIFIED = shape(
-    "SignatureCheck", signing_key_id=ID, fingerprint=TEXT, version_id=ID, version=TEXT, verified=YES
+    "SignatureCheck", signing_key_id=ID, fingerprint=str, version_id=ID, version=str, verified=bool
 )
 OF_VERIFY: dict[str, dict[str, Any]] = {
     "app": {

@@ -12,8 +12,9 @@ from mosis.publishing.apps import App
 from mosis.publishing.listing_changes import FIELDS, ListingChange
 from mosis.publishing.reviews import REASONS
 from mosis.validation import Schema
-from mosis.web.openapi_schemas import (
-    COUNT,
+from mosis.web.request import listed, read_choice, read_page, require_match
+from mosis.web.reviews import APPROVE, REJECT
+from mosis.web.schemas import (
     ID,
     TEXT,
     TIME,
@@ -26,24 +27,22 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import listed, read_choice, read_page, require_match
-from mosis.web.reviews import APPROVE, REJECT
 
 STATES = ("waiting", "decided")
 REVISION: Schema = {"revision": {"type": "integer", "required": True, "min": 1, "max": 1 << 53}}
 APPROVE_LISTING: Schema = REVISION | {"comment": APPROVE["comment"]}
 REJECT_LISTING: Schema = REVISION | REJECT
-_VALUE = {"oneOf": [TEXT, many(TEXT), {"type": "null"}]}
+_VALUE = {"oneOf": [TEXT, many(str), {"type": "null"}]}
 LISTING_CHANGE = shape(
     "ListingChange",
     id=ID,
     app_id=ID,
-    package_id=TEXT,
+    package_id=str,
     state=one_of("waiting", "approved", "rejected"),
-    revision=COUNT,
+    revision=int,
     changes=many(shape("", field=one_of(*FIELDS), before=_VALUE, after=_VALUE)),
     reasons=many(one_of(*REASONS)),
-    comment=TEXT,
+    comment=str,
     submitted_at=TIME,
     updated_at=TIME,
     decided_at=nullable(TIME),
@@ -51,11 +50,11 @@ LISTING_CHANGE = shape(
 FOR_REVIEWERS = extended_with(
     "ListingChangeForReviewers",
     LISTING_CHANGE,
-    because=many(TEXT),
+    because=many(str),
     author_id=ID,
     developer_id=ID,
     app_status=one_of(*apps.STATUSES),
-    name_look_alike=nullable(TEXT),
+    name_look_alike=nullable(str),
 )
 
 

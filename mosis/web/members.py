@@ -14,8 +14,8 @@ from mosis.publishing.members import ROLES, Member
 from mosis.web import apps as shown_apps
 from mosis.web.apps import APP
 from mosis.web.auth import EMAIL
-from mosis.web.openapi_schemas import ID, TEXT, TIME, YES, list_of, one_of, operation, shape, shown
 from mosis.web.request import created, listed, read_page, require_match, spend
+from mosis.web.schemas import ID, TIME, list_of, one_of, operation, shape, shown
 
 ROLE = {"type": "string", "required": True, "allowed": list(ROLES)}
 INVITE: dict[str, dict[str, Any]] = {"email": EMAIL, "role": ROLE}
@@ -23,25 +23,25 @@ CHANGE: dict[str, dict[str, Any]] = {"role": ROLE}
 OFFER: dict[str, dict[str, Any]] = {"email": EMAIL}
 
 MEMBER = shape(
-    "Member", id=ID, name=TEXT, email=TEXT, role=one_of(*ROLES), suspended=YES, created_at=TIME
+    "Member", id=ID, name=str, email=str, role=one_of(*ROLES), suspended=bool, created_at=TIME
 )
 INVITATION = shape(
     "AppInvitation",
     id=ID,
-    email=TEXT,
+    email=str,
     role=one_of(*ROLES),
-    transfer=YES,
+    transfer=bool,
     invited_by=ID,
     created_at=TIME,
     expires_at=TIME,
 )
 RECEIVED = shape(
     "ReceivedInvitation",
-    package_id=TEXT,
-    app_name=TEXT,
+    package_id=str,
+    app_name=str,
     role=one_of(*ROLES),
-    transfer=YES,
-    invited_by=TEXT,
+    transfer=bool,
+    invited_by=str,
     expires_at=TIME,
 )
 REFUSED = "suspended already_member limit_reached"

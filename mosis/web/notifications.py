@@ -8,31 +8,21 @@ from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.events import Event
 from mosis.notifications import feed
-from mosis.web.openapi_schemas import (
-    COUNT,
-    FREE,
-    ID,
-    TEXT,
-    TIME,
-    list_of,
-    nullable,
-    operation,
-    shape,
-)
 from mosis.web.request import listed, read_page, read_switch
+from mosis.web.schemas import ID, TIME, list_of, nullable, operation, shape
 
 NOTIFICATION = shape(
     "Notification",
     id=ID,
-    kind=TEXT,
+    kind=str,
     created_at=TIME,
-    app=nullable(shape("", package_id=TEXT)),
-    version=nullable(TEXT),
-    data=FREE,
-    text=TEXT,
+    app=nullable(shape("", package_id=str)),
+    version=nullable(str),
+    data=dict,
+    text=str,
     read_at=nullable(TIME),
 )
-READ = shape("ReadAll", read=COUNT)
+READ = shape("ReadAll", read=int)
 UNREAD: dict[str, dict[str, Any]] = {"unread": {"type": "boolean", "meta": "`true`: only those."}}
 
 
@@ -42,7 +32,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/notifications/<event>/read", callback=read, scope="account")
 
 
-@operation(list_of("notifications", NOTIFICATION, unread=COUNT), query=UNREAD)
+@operation(list_of("notifications", NOTIFICATION, unread=int), query=UNREAD)
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """The caller's notifications, newest first."""
     unread = read_switch("unread")

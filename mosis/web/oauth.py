@@ -17,8 +17,8 @@ from mosis.people import identities
 from mosis.validation import pattern
 from mosis.web import auth
 from mosis.web.long_poll import suspend
-from mosis.web.openapi_schemas import EMPTY, LINK, operation, shape
 from mosis.web.request import spend
+from mosis.web.schemas import EMPTY, LINK, operation, shape
 
 # A path of this portal: one slash first, never two in a row, no backslash, no control character, no
 # fragment (the portal adds its own).

@@ -12,7 +12,8 @@ from mosis.caller import ROLES, SCOPES
 from mosis.web.openapi_examples import ID, body_of, example_of
 from mosis.web.openapi_parameters import TAGLESS, address, header_parameters, query_parameters
 from mosis.web.openapi_properties import described
-from mosis.web.openapi_schemas import (
+from mosis.web.routing import limit_of
+from mosis.web.schemas import (
     COUNT,
     TEXT,
     File,
@@ -23,7 +24,6 @@ from mosis.web.openapi_schemas import (
     json_schema,
     shape,
 )
-from mosis.web.routing import limit_of
 
 TITLE = "mosis-portal"
 FINDING = shape("Finding", pointer=TEXT, code=TEXT, detail=TEXT)

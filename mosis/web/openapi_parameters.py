@@ -7,8 +7,8 @@ import bottle
 
 from mosis.database import pagination
 from mosis.web.openapi_examples import EXAMPLES, ID
-from mosis.web.openapi_schemas import TEXT, File, Operation, Shape, is_page, parameter_schema
 from mosis.web.routing import API_PREFIX, UNVERSIONED
+from mosis.web.schemas import TEXT, File, Operation, Shape, is_page, parameter_schema
 
 TAGLESS = ("/docs", "/metrics")  # GETs without a tag: their content differs in every response
 

@@ -39,7 +39,6 @@ from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
 from mosis.web.answers import common_headers, final_headers
-from mosis.web.openapi_schemas import Operation
 from mosis.web.request import check_lengths, check_query, read_declared, require_match
 from mosis.web.routing import (
     API_PREFIX,
@@ -52,6 +51,7 @@ from mosis.web.routing import (
     own_path,
     split_version,
 )
+from mosis.web.schemas import Operation
 
 log = logging.getLogger("mosis.requests")
 _BOTTLES_CODES = {
@@ -371,7 +371,7 @@ class Callers:
 
 
 class Inputs:
-    """Reads and validates what the operation declares (mosis/web/openapi_schemas.py): the query,
+    """Reads and validates what the operation declares (mosis/web/schemas.py): the query,
     If-Match, and the body, which is passed as `body`. Packages are left to the handler, which reads
     them as a stream."""
 

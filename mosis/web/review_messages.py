@@ -9,19 +9,8 @@ from mosis.database import Connection
 from mosis.publishing import apps, review_messages, reviews, versions
 from mosis.publishing.review_messages import Message
 from mosis.validation import SENTENCE
-from mosis.web.openapi_schemas import (
-    ID,
-    TEXT,
-    TIME,
-    YES,
-    list_of,
-    nullable,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
 from mosis.web.request import listed, read_page
+from mosis.web.schemas import ID, TIME, list_of, nullable, one_of, operation, shape, shown
 
 _TEXT = {"type": "string", "required": True, "minlength": 1, "maxlength": 5000, "regex": SENTENCE}
 SAY: dict[str, dict[str, Any]] = {"text": _TEXT}
@@ -32,8 +21,8 @@ MESSAGE = shape(
     id=ID,
     sender=one_of("developer", "reviewer"),
     author_id=nullable(ID),
-    internal=YES,
-    text=TEXT,
+    internal=bool,
+    text=str,
     created_at=TIME,
 )
 

@@ -25,14 +25,11 @@ from mosis.publishing.versions import Version
 from mosis.validation import LINES, SENTENCE, Schema
 from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
-from mosis.web.openapi_schemas import (
-    COUNT,
+from mosis.web.request import listed, read_choice, read_page, require_match
+from mosis.web.schemas import (
     EMPTY,
-    FREE,
     ID,
-    TEXT,
     TIME,
-    YES,
     File,
     extended_with,
     list_of,
@@ -43,7 +40,6 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import listed, read_choice, read_page, require_match
 
 _COMMENT = {"type": "string", "maxlength": 5000, "regex": LINES}
 APPROVE: dict[str, dict[str, Any]] = {"comment": _COMMENT, "security": {"type": "boolean"}}
@@ -64,33 +60,33 @@ REVIEW = shape(
     "Review",
     id=ID,
     app_id=ID,
-    package_id=TEXT,
-    version=TEXT,
+    package_id=str,
+    version=str,
     state=one_of("waiting", "claimed", "approved", "rejected", "withdrawn"),
     claimed_by=nullable(ID),
     claimed_until=nullable(TIME),
     reasons=many(one_of(*REASONS)),
-    comment=TEXT,
+    comment=str,
     submitted_at=TIME,
     decided_at=nullable(TIME),
-    security=YES,
+    security=bool,
 )
 CHANGES = shape(
     "Changes",
-    since=nullable(TEXT),
-    permissions=shape("", added=many(TEXT), removed=many(TEXT)),
-    files=shape("", added=many(FREE), removed=many(FREE), changed=many(FREE)),
-    findings=shape("", added=many(FREE), gone=many(FREE)),
-    size_bytes=shape("", before=nullable(COUNT), now=COUNT),
+    since=nullable(str),
+    permissions=shape("", added=many(str), removed=many(str)),
+    files=shape("", added=many(dict), removed=many(dict), changed=many(dict)),
+    findings=shape("", added=many(dict), gone=many(dict)),
+    size_bytes=shape("", before=nullable(int), now=int),
 )
 REVIEW_FILE = shape(
     "ReviewFile",
-    path=TEXT,
+    path=str,
     state=one_of(*review_files.STATES),
-    size_bytes=nullable(COUNT),
-    sha256=nullable(TEXT),
-    size_bytes_before=nullable(COUNT),
-    sha256_before=nullable(TEXT),
+    size_bytes=nullable(int),
+    sha256=nullable(str),
+    size_bytes_before=nullable(int),
+    sha256_before=nullable(str),
 )
 SIDE: Schema = {
     "side": {
@@ -106,15 +102,15 @@ SANDBOX = "default-src 'none'; frame-ancestors 'none'; sandbox"
 WHOLE = extended_with(
     "ReviewDetail",
     REVIEW,
-    because=many(TEXT),
-    findings=many(FREE),
-    permissions=many(TEXT),
-    release_notes=TEXT,
-    size_bytes=COUNT,
-    sha256=TEXT,
+    because=many(str),
+    findings=many(dict),
+    permissions=many(str),
+    release_notes=str,
+    size_bytes=int,
+    sha256=str,
     developer_id=ID,
     changes=CHANGES,
-    name_look_alike=nullable(TEXT),
+    name_look_alike=nullable(str),
 )
 
 
@@ -180,7 +176,7 @@ def package(env: Context, db: Connection, caller: Caller, review: str) -> bottle
     )
 
 
-@operation(list_of("files", REVIEW_FILE, since=nullable(TEXT)))
+@operation(list_of("files", REVIEW_FILE, since=nullable(str)))
 def files(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """The files of the version and of the last published one, by path, and which differ."""
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))

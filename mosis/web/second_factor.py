@@ -10,15 +10,15 @@ from mosis.credentials import totp
 from mosis.database import Connection
 from mosis.people import second_factor
 from mosis.web.auth import SECOND_FACTOR_CODE, spend_code
-from mosis.web.openapi_schemas import TEXT, many, operation, shape
 from mosis.web.request import spend
+from mosis.web.schemas import many, operation, shape
 
 BEGIN: dict[str, dict[str, Any]] = {
     "password": {"type": "string", "nullable": True, "maxlength": 1024}
 }
 CODE: dict[str, dict[str, Any]] = {"code": SECOND_FACTOR_CODE}
-SECRET = shape("AuthenticatorSecret", secret=TEXT, otpauth_uri=TEXT)
-CODES = shape("RecoveryCodes", recovery_codes=many(TEXT))
+SECRET = shape("AuthenticatorSecret", secret=str, otpauth_uri=str)
+CODES = shape("RecoveryCodes", recovery_codes=many(str))
 
 
 def routes(app: bottle.Bottle) -> None:

@@ -21,13 +21,12 @@ from mosis.validation import Schema, choices
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
-from mosis.web.openapi_schemas import (
-    COUNT,
+from mosis.web.request import listed, read_choice, read_number, read_page
+from mosis.web.routing import elsewhere
+from mosis.web.schemas import (
     ID,
     LINK,
-    TEXT,
     TIME,
-    YES,
     File,
     list_of,
     many,
@@ -37,8 +36,6 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import listed, read_choice, read_number, read_page
-from mosis.web.routing import elsewhere
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647
@@ -63,72 +60,72 @@ IMMUTABLE = "public, max-age=31536000, s-maxage=300, immutable"
 
 STORE_APP = shape(
     "StoreApp",
-    package_id=TEXT,
-    name=TEXT,
-    summary=TEXT,
-    description=TEXT,
-    category=TEXT,
-    tags=many(TEXT),
-    homepage=nullable(TEXT),
-    developer=shape("", id=ID, name=TEXT),
+    package_id=str,
+    name=str,
+    summary=str,
+    description=str,
+    category=str,
+    tags=many(str),
+    homepage=nullable(str),
+    developer=shape("", id=ID, name=str),
     icon_url=LINK,
     screenshots=many(LINK),
-    version=TEXT,
-    version_code=COUNT,
-    size_bytes=COUNT,
-    sha256=TEXT,
-    permissions=many(TEXT),
-    min_mosis_version=nullable(TEXT),
-    release_notes=TEXT,
+    version=str,
+    version_code=int,
+    size_bytes=int,
+    sha256=str,
+    permissions=many(str),
+    min_mosis_version=nullable(str),
+    release_notes=str,
     download_url=LINK,
-    downloads=COUNT,
+    downloads=int,
     published_at=TIME,
     updated_at=TIME,
 )
 STORE_VERSION = shape(
     "StoreVersion",
-    version=TEXT,
-    version_code=COUNT,
+    version=str,
+    version_code=int,
     channel=one_of(*CHANNELS),
-    size_bytes=COUNT,
-    sha256=TEXT,
-    permissions=many(TEXT),
-    min_mosis_version=nullable(TEXT),
-    release_notes=TEXT,
+    size_bytes=int,
+    sha256=str,
+    permissions=many(str),
+    min_mosis_version=nullable(str),
+    release_notes=str,
     published_at=TIME,
-    security=YES,
+    security=bool,
 )
 OFFER = shape(
     "Update",
-    package_id=TEXT,
-    version=TEXT,
-    version_code=COUNT,
+    package_id=str,
+    version=str,
+    version_code=int,
     download_url=LINK,
-    sha256=TEXT,
-    size_bytes=COUNT,
-    min_mosis_version=nullable(TEXT),
-    permissions=many(TEXT),
-    release_notes=TEXT,
+    sha256=str,
+    size_bytes=int,
+    min_mosis_version=nullable(str),
+    permissions=many(str),
+    release_notes=str,
     published_at=TIME,
-    security=YES,
+    security=bool,
 )
 SIGNATURES = shape(
     "IndexSignatures",
-    sequence=COUNT,
-    sha256=TEXT,
-    index_url=TEXT,
-    signatures=many(shape("", key=TEXT, signature=TEXT)),
+    sequence=int,
+    sha256=str,
+    index_url=str,
+    signatures=many(shape("", key=str, signature=str)),
 )
 OFFERS = shape("Updates", updates=many(OFFER))
-CATEGORY = shape("Category", name=TEXT, apps=COUNT)
+CATEGORY = shape("Category", name=str, apps=int)
 STORE_KEYS = shape(
     "StoreKeys",
     keys=many(
         shape(
             "StoreKey",
-            fingerprint=TEXT,
+            fingerprint=str,
             algorithm={"const": "Ed25519"},
-            public_key=TEXT,
+            public_key=str,
             created_at=TIME,
             announced_until=nullable(TIME),
         )

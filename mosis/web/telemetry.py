@@ -25,15 +25,12 @@ from mosis.telemetry.schemas import (
 )
 from mosis.telemetry.shares import DAY
 from mosis.telemetry.telemetry_apps import Settings
-from mosis.web.openapi_schemas import (
+from mosis.web.request import listed, read_choice, read_page, require_match
+from mosis.web.schemas import (
     COUNT,
     DATE,
-    FREE,
     ID,
-    NUMBER,
-    TEXT,
     TIME,
-    YES,
     extended_with,
     list_of,
     many,
@@ -43,7 +40,6 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import listed, read_choice, read_page, require_match
 
 CHOICES: dict[str, dict[str, Any]] = {
     "enabled": {"type": "boolean"},
@@ -55,81 +51,77 @@ DECISION: dict[str, dict[str, Any]] = {
 }
 
 RECEIPT = shape(
-    "Receipt", accepted=COUNT, rejected=COUNT, duplicate=YES, sample_rate=NUMBER, errors=many(FREE)
+    "Receipt", accepted=int, rejected=int, duplicate=bool, sample_rate=float, errors=many(dict)
 )
-CRASH_RECEIPT = RECEIPT | {
-    "title": "CrashReceipt",
-    "properties": RECEIPT["properties"] | {"truncated": YES},
-}
+_REQUIRED = {"required": RECEIPT["required"]}
+CRASH_RECEIPT = extended_with("CrashReceipt", RECEIPT, truncated=bool) | _REQUIRED
 EVENTS = BATCH | {"events": BATCH["events"] | {"schema": {"type": "dict", "schema": EVENT}}}
 STATES = ("open", "resolved")
 SPANS = ("day", "hour")
 GROUP = shape(
     "CrashGroup",
     id=ID,
-    type=TEXT,
-    message=TEXT,
-    frames=many(TEXT),
+    type=str,
+    message=str,
+    frames=many(str),
     state=one_of(*STATES),
-    count=COUNT,
-    devices=COUNT,
-    versions=many(shape("", version=TEXT, count=COUNT)),
+    count=int,
+    devices=int,
+    versions=many(shape("", version=str, count=int)),
     first_seen=TIME,
     last_seen=TIME,
     resolved_at=nullable(TIME),
     reopened_at=nullable(TIME),
-    algorithm=COUNT,
+    algorithm=int,
 )
 WHOLE_GROUP = extended_with(
     "CrashGroupDetail",
     GROUP,
-    days=many(shape("", day=DATE, count=COUNT)),
+    days=many(shape("", day=DATE, count=int)),
     samples=many(
         shape(
             "CrashSample",
-            number=COUNT,
+            number=int,
             at=TIME,
-            version=TEXT,
-            mosis_version=TEXT,
-            message=TEXT,
-            stack_trace=TEXT,
-            truncated=YES,
-            context=FREE,
+            version=str,
+            mosis_version=str,
+            message=str,
+            stack_trace=str,
+            truncated=bool,
+            context=dict,
         )
     ),
 )
-SETTINGS = shape("TelemetrySettings", enabled=YES, usage_events=YES, sample_rate=NUMBER)
+SETTINGS = shape("TelemetrySettings", enabled=bool, usage_events=bool, sample_rate=float)
 SUMS = shape(
     "Sums",
-    events=COUNT,
-    starts=COUNT,
-    stops=COUNT,
-    crashes=COUNT,
-    lua_errors=COUNT,
-    unique_devices=COUNT,
-    session_seconds_mean=nullable(NUMBER),
-    crash_free_share=nullable(NUMBER),
-    frame_ms_p50=nullable(NUMBER),
-    frame_ms_p95=nullable(NUMBER),
-    startup_ms_p50=nullable(NUMBER),
-    startup_ms_p95=nullable(NUMBER),
-    memory_mb_p50=nullable(NUMBER),
-    memory_mb_p95=nullable(NUMBER),
-    memory_limit_mb_p50=nullable(NUMBER),
+    events=int,
+    starts=int,
+    stops=int,
+    crashes=int,
+    lua_errors=int,
+    unique_devices=int,
+    session_seconds_mean=nullable(float),
+    crash_free_share=nullable(float),
+    frame_ms_p50=nullable(float),
+    frame_ms_p95=nullable(float),
+    startup_ms_p50=nullable(float),
+    startup_ms_p95=nullable(float),
+    memory_mb_p50=nullable(float),
+    memory_mb_p95=nullable(float),
+    memory_limit_mb_p50=nullable(float),
 )
 ANALYTICS = shape(
     "Analytics",
-    **{
-        "package_id": TEXT,
-        "from": TIME,
-        "to": TIME,
-        "granularity": one_of(*SPANS),
-        "version": nullable(TEXT),
-        "totals": SUMS,
-        "versions": many(shape("", version=TEXT, events=COUNT, starts=COUNT)),
-        "intake": shape("", **dict.fromkeys(analytics.INTAKE, COUNT)),
-        "series": many(extended_with("Bucket", SUMS, start=TIME)),
-    },
+    package_id=str,
+    **{"from": TIME},
+    to=TIME,
+    granularity=one_of(*SPANS),
+    version=nullable(str),
+    totals=SUMS,
+    versions=many(shape("", version=str, events=int, starts=int)),
+    intake=shape("", **dict.fromkeys(analytics.INTAKE, COUNT)),
+    series=many(extended_with("Bucket", SUMS, start=TIME)),
 )
 RANGE: dict[str, dict[str, Any]] = {
     "granularity": {"type": "string", "allowed": [*SPANS], "meta": "The width of a bucket."},
@@ -139,25 +131,15 @@ RANGE: dict[str, dict[str, Any]] = {
 }
 DOWNLOADS = shape(
     "Downloads",
-    **{
-        "package_id": TEXT,
-        "from": DATE,
-        "to": DATE,
-        "by": many(one_of(*downloads.BY)),
-        "total": COUNT,
-        "downloads": many(
-            {
-                "type": "object",
-                "properties": {
-                    "day": DATE,
-                    "version": TEXT,
-                    "channel": one_of("stable", "beta"),
-                    "count": COUNT,
-                },
-                "required": ["count"],
-            }
-        ),
-    },
+    package_id=str,
+    **{"from": DATE},
+    to=DATE,
+    by=many(one_of(*downloads.BY)),
+    total=int,
+    downloads=many(
+        shape("", day=DATE, version=str, channel=one_of("stable", "beta"), count=int)
+        | {"required": ["count"]}
+    ),
 )
 DAYS: dict[str, dict[str, Any]] = {name: RANGE[name] for name in ("from", "to")} | {
     "by": {
@@ -203,7 +185,7 @@ def public_receipt(receipt: Receipt) -> dict[str, Any]:
     return shown(RECEIPT, receipt)
 
 
-@operation(list_of("batches", FREE, crash_reports=many(FREE), days=many(FREE)))
+@operation(list_of("batches", dict, crash_reports=many(dict), days=many(dict)))
 def export(env: Context, device_id: str) -> dict[str, Any]:
     """Everything stored about a device, for anybody who knows its id."""
     wanted = read_page(int)

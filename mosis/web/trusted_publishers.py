@@ -14,19 +14,8 @@ from mosis.people import trusted_publishers
 from mosis.people.trusted_publishers import SCOPES, TrustedPublisher
 from mosis.publishing import apps
 from mosis.validation import Finding
-from mosis.web.openapi_schemas import (
-    ID,
-    TEXT,
-    TIME,
-    each,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    operation,
-    shape,
-)
 from mosis.web.request import created, listed, read_page, require_match
+from mosis.web.schemas import ID, TIME, each, list_of, many, nullable, one_of, operation, shape
 
 ADD: dict[str, dict[str, Any]] = {
     "issuer": {"type": "string", "required": True, "minlength": 8, "maxlength": 500},
@@ -49,8 +38,8 @@ ADD: dict[str, dict[str, Any]] = {
 PUBLISHER = shape(
     "TrustedPublisher",
     id=ID,
-    issuer=TEXT,
-    claims=each(TEXT),
+    issuer=str,
+    claims=each(str),
     scopes=many(one_of(*SCOPES)),
     added_by=ID,
     created_at=TIME,

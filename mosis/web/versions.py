@@ -19,16 +19,14 @@ from mosis.validation import LINES, SENTENCE, Finding, finding, timestamps
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.idempotency import Retry
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
-from mosis.web.openapi_schemas import (
-    COUNT,
+from mosis.web.package_upload import LONGEST_NOTES, SentPackage
+from mosis.web.request import created, etag, listed, names_tag, read_page, spend
+from mosis.web.rollout_plans import PLAN
+from mosis.web.schemas import (
     EMPTY,
-    FREE,
     ID,
     LINK,
-    NUMBER,
-    TEXT,
     TIME,
-    YES,
     list_of,
     many,
     nullable,
@@ -37,9 +35,6 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.package_upload import LONGEST_NOTES, SentPackage
-from mosis.web.request import created, etag, listed, names_tag, read_page, spend
-from mosis.web.rollout_schemas import PLAN
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
@@ -63,31 +58,31 @@ STATES = sorted({state for before, after in versions.MOVES.values() for state in
 STANDING = shape(
     "Standing",
     id=ID,
-    state=TEXT,
-    position=nullable(COUNT),
-    median_wait_seconds=nullable(NUMBER),
-    reasons=many(TEXT),
-    comment=TEXT,
+    state=str,
+    position=nullable(int),
+    median_wait_seconds=nullable(float),
+    reasons=many(str),
+    comment=str,
 )
 VERSION = shape(
     "Version",
     id=ID,
     app_id=ID,
-    package_id=TEXT,
-    version=TEXT,
-    version_code=COUNT,
+    package_id=str,
+    version=str,
+    version_code=int,
     channel=one_of(*CHANNELS),
     state=one_of(*STATES),
-    next_step=TEXT,
-    findings=many(FREE),
+    next_step=str,
+    findings=many(dict),
     review=nullable(STANDING),
-    permissions=many(TEXT),
-    min_mosis_version=nullable(TEXT),
-    release_notes=TEXT,
-    size_bytes=COUNT,
-    sha256=TEXT,
+    permissions=many(str),
+    min_mosis_version=nullable(str),
+    release_notes=str,
+    size_bytes=int,
+    sha256=str,
     signing_key_id=nullable(ID),
-    rollout_percent=NUMBER,
+    rollout_percent=float,
     publish_at=nullable(TIME),
     download_url=nullable(LINK),
     created_at=TIME,
@@ -96,7 +91,7 @@ VERSION = shape(
     published_at=nullable(TIME),
     package_removed_at=nullable(TIME),
     rollout_plan=nullable(PLAN),
-    security=YES,
+    security=bool,
 )
 _FLAG = {"type": "boolean"}
 OPTIONS: dict[str, dict[str, Any]] = {

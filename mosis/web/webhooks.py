@@ -12,13 +12,11 @@ from mosis.events import KINDS
 from mosis.notifications import webhooks
 from mosis.notifications.webhooks import Delivery, Webhook
 from mosis.validation import Finding, findings_of
-from mosis.web.openapi_schemas import (
-    COUNT,
+from mosis.web.request import created, listed, read_page, require_match
+from mosis.web.schemas import (
     EMPTY,
     ID,
-    TEXT,
     TIME,
-    YES,
     extended_with,
     list_of,
     many,
@@ -28,7 +26,6 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import created, listed, read_page, require_match
 
 _URL = {"type": "string", "minlength": 1, "maxlength": 2000}
 _KINDS = {
@@ -44,23 +41,23 @@ CHANGE: dict[str, dict[str, Any]] = {"url": _URL, "kinds": _KINDS, "enabled": {"
 WEBHOOK = shape(
     "Webhook",
     id=ID,
-    url=TEXT,
+    url=str,
     kinds=nullable(many(one_of(*KINDS))),
-    enabled=YES,
+    enabled=bool,
     failing_since=nullable(TIME),
     old_secret_until=nullable(TIME),
     created_at=TIME,
 )
-NEW_WEBHOOK = extended_with("NewWebhook", WEBHOOK, secret=TEXT)
+NEW_WEBHOOK = extended_with("NewWebhook", WEBHOOK, secret=str)
 DELIVERY = shape(
     "Delivery",
     id=ID,
     event_id=ID,
     state=one_of("waiting", "delivered", "failed"),
-    attempts=COUNT,
+    attempts=int,
     due_at=nullable(TIME),
-    status=nullable(COUNT),
-    error=nullable(TEXT),
+    status=nullable(int),
+    error=nullable(str),
     attempted_at=nullable(TIME),
     created_at=TIME,
     finished_at=nullable(TIME),

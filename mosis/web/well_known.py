@@ -11,8 +11,8 @@ import bottle
 from mosis.caller import SCOPES
 from mosis.context import Context
 from mosis.errors import NotFound
-from mosis.web.openapi_schemas import File, operation
 from mosis.web.request import etag, names_tag, require_tag
+from mosis.web.schemas import File, operation
 
 SECURITY_DAYS = 180  # RFC 9116, section 2.5.5: less than a year ahead
 OAUTH = "/.well-known/oauth-authorization-server"
