@@ -8,7 +8,7 @@ At most MOST_FINDINGS are reported, and values that are too long are not examine
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +25,19 @@ LINES = (
 )
 SENTENCE = rf"(?=[\s\S]*{names.VISIBLE})" + LINES  # the same, with at least one visible character
 MOST_FINDINGS = 100
+
+
+def required_text(maxlength: int, regex: str = SENTENCE) -> dict[str, Any]:
+    """The rules of a text that must be given and not be empty."""
+    kind = {"type": "string", "required": True}
+    return kind | {"minlength": 1, "maxlength": maxlength, "regex": regex}
+
+
+def some_of(values: Collection[str], **rules: Any) -> dict[str, Any]:
+    """The rules of a list with one or more of these values."""
+    each = {"type": "string", "allowed": list(values)}
+    return {"type": "list", "minlength": 1, "maxlength": len(values), "schema": each} | rules
+
 
 _CODES = {
     "required": "required",

@@ -9,31 +9,30 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import abuse_reports, apps
 from mosis.publishing.abuse_reports import OUTCOMES, REASONS, ReportedApp
-from mosis.validation import SENTENCE, Schema
+from mosis.validation import Schema, required_text
 from mosis.web.auth import EMAIL
 from mosis.web.request import listed, read_choice, read_page, spend
-from mosis.web.schemas import ID, TIME, each, list_of, nullable, one_of, operation, shape, shown
+from mosis.web.schemas import (
+    ID,
+    TIME,
+    each,
+    list_of,
+    nullable,
+    one_of,
+    only,
+    operation,
+    shape,
+    shown,
+)
 
 REPORT: Schema = {
     "reason": {"type": "string", "required": True, "allowed": list(REASONS)},
-    "text": {
-        "type": "string",
-        "required": True,
-        "minlength": 1,
-        "maxlength": 2000,
-        "regex": SENTENCE,
-    },
+    "text": required_text(2000),
     "email": {name: rule for name, rule in EMAIL.items() if name != "required"},
 }
 CLOSE: Schema = {
     "outcome": {"type": "string", "required": True, "allowed": list(OUTCOMES)},
-    "comment": {
-        "type": "string",
-        "required": True,
-        "minlength": 1,
-        "maxlength": 500,
-        "regex": SENTENCE,
-    },
+    "comment": required_text(500),
     "newest": {"type": "integer", "required": True, "min": 1, "max": (1 << 53) - 1},
 }
 STATES = ("open", "closed")
@@ -93,10 +92,7 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("apps", page, [public(db, group) for group in page.rows])
 
 
-@operation(
-    list_of("reports", ABUSE_REPORT),
-    query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
-)
+@operation(list_of("reports", ABUSE_REPORT), query=only("state", STATES))
 def of_app(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The reports of an app, newest first."""
     found = abuse_reports.for_reviewer(db, caller, app)

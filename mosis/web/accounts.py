@@ -11,6 +11,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import accounts, identities, personal_data, second_factor
 from mosis.people.accounts import Developer
+from mosis.validation import Schema
 from mosis.validation.names import NAME
 from mosis.web.request import listed, read_page, require_match, spend
 from mosis.web.schemas import (
@@ -27,7 +28,7 @@ from mosis.web.schemas import (
     shown,
 )
 
-CHANGE: dict[str, dict[str, Any]] = {
+CHANGE: Schema = {
     "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": NAME},
     "mail": {
         "type": "dict",
@@ -35,7 +36,7 @@ CHANGE: dict[str, dict[str, Any]] = {
         "valuesrules": {"type": "boolean"},
     },
 }
-ERASE: dict[str, dict[str, Any]] = {
+ERASE: Schema = {
     "password": {"type": "string", "nullable": True, "maxlength": 1024},
     "apps": {"type": "string", "allowed": ["keep", "withdraw"]},
 }

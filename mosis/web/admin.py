@@ -11,26 +11,25 @@ from mosis.database import Connection
 from mosis.errors import Denied
 from mosis.people import account_recovery, accounts
 from mosis.publishing import apps
+from mosis.validation import Schema
 from mosis.web import accounts as people
 from mosis.web import apps as catalogue
 from mosis.web.auth import EMAIL
 from mosis.web.request import listed, read_page
 from mosis.web.schemas import TIME, list_of, operation, shape
 
-DEVELOPER: dict[str, dict[str, Any]] = {
+DEVELOPER: Schema = {
     "role": {"type": "string", "allowed": list(ROLES)},
     "suspended": {"type": "boolean"},
 }
-APP: dict[str, dict[str, Any]] = {
+APP: Schema = {
     "suspended": {"type": "boolean", "required": True},
     "reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500},
 }
-INVITE: dict[str, dict[str, Any]] = {"email": EMAIL}
+INVITE: Schema = {"email": EMAIL}
 
-SEARCH: dict[str, dict[str, Any]] = {
-    "q": {"type": "string", "maxlength": 200, "meta": "A part of the names."}
-}
-OF_TRAIL: dict[str, dict[str, Any]] = {
+SEARCH: Schema = {"q": {"type": "string", "maxlength": 200, "meta": "A part of the names."}}
+OF_TRAIL: Schema = {
     "owner": {
         "type": "string",
         "maxlength": 100,

@@ -14,7 +14,7 @@ from mosis.publishing import apps, listing_changes, rollout_plans, versions
 from mosis.publishing.apps import STATUSES, App
 from mosis.publishing.listing_changes import ListingChange
 from mosis.telemetry import rollout_health
-from mosis.validation import LINES, Finding, finding, findings_of, pattern
+from mosis.validation import LINES, Finding, Schema, finding, findings_of, pattern
 from mosis.validation.addresses import WEB_ADDRESS, normal_web_address
 from mosis.validation.names import LINE, NAME, TAG
 from mosis.web.request import created, listed, read_choice, read_page, require_match, spend
@@ -27,12 +27,13 @@ from mosis.web.schemas import (
     many,
     nullable,
     one_of,
+    only,
     operation,
     shape,
     shown,
 )
 
-_FIELDS: dict[str, dict[str, Any]] = {
+_FIELDS: Schema = {
     "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": NAME},
     "summary": {"type": "string", "maxlength": 200, "regex": LINE},
     "description": {"type": "string", "maxlength": 10_000, "regex": LINES},
@@ -122,10 +123,7 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/apps/<app>", callback=delete, scope="apps:write")
 
 
-@operation(
-    list_of("apps", APP, total=int),
-    query={"status": {"type": "string", "allowed": [*STATUSES], "meta": "Only these."}},
-)
+@operation(list_of("apps", APP, total=int), query=only("status", STATUSES))
 def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """The caller's apps, newest first."""
     status = read_choice("status", *STATUSES)

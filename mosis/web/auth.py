@@ -11,7 +11,7 @@ from mosis.credentials import tokens, totp
 from mosis.database import Connection
 from mosis.people import accounts, second_factor
 from mosis.people.accounts import Session, SignedIn
-from mosis.validation import Finding, findings_of, names
+from mosis.validation import Finding, findings_of, names, required_text
 from mosis.validation.addresses import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
@@ -26,7 +26,7 @@ EMAIL = {
     "regex": EMAIL_ADDRESS,
 }
 PASSWORD = {"type": "string", "required": True, "minlength": 10, "maxlength": 1024}
-NAME = {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": names.NAME}
+NAME = required_text(100, names.NAME)
 SECOND_FACTOR_CODE = {"type": "string", "required": True, "minlength": 6, "maxlength": 40}
 TICKET = {"type": "string", "required": True, "maxlength": 100}
 

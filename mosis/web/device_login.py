@@ -14,7 +14,7 @@ from mosis.credentials.oauth.trusted import LONGEST
 from mosis.database import Connection
 from mosis.errors import Malformed
 from mosis.people import device_login, trusted_publishers
-from mosis.validation import Finding, finding
+from mosis.validation import Finding, Schema, finding, required_text, some_of
 from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
 from mosis.web.auth import SECOND_FACTOR_CODE, TOKENS, spend_code
@@ -23,25 +23,14 @@ from mosis.web.schemas import LINK, TIME, many, operation, shape
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 BEGIN = {
-    "client_name": {
-        "type": "string",
-        "required": True,
-        "minlength": 1,
-        "maxlength": 100,
-        "regex": NAME,
-    },
+    "client_name": required_text(100, NAME),
     "client_id": {"type": "string", "maxlength": 100},
-    "scopes": {
-        "type": "list",
-        "minlength": 1,
-        "maxlength": len(SCOPES),
-        "schema": {"type": "string", "allowed": list(SCOPES)},
-    },
+    "scopes": some_of(SCOPES),
     "scope": {"type": "string", "maxlength": 500},
 }
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
-TOKEN: dict[str, dict[str, Any]] = {
+TOKEN: Schema = {
     "grant_type": {"type": "string", "required": True, "maxlength": 100},
     "device_code": {"type": "string", "maxlength": 100},
     "client_id": {"type": "string", "maxlength": 100},

@@ -9,7 +9,18 @@ from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.jobs import Job
 from mosis.web.request import listed, read_choice, read_page
-from mosis.web.schemas import EMPTY, ID, TIME, list_of, nullable, one_of, operation, shape, shown
+from mosis.web.schemas import (
+    EMPTY,
+    ID,
+    TIME,
+    list_of,
+    nullable,
+    one_of,
+    only,
+    operation,
+    shape,
+    shown,
+)
 
 JOB = shape(
     "Job",
@@ -29,10 +40,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/admin/jobs/<job>/retry", callback=retry, scope="admin", idempotent="yes")
 
 
-@operation(
-    list_of("jobs", JOB),
-    query={"state": {"type": "string", "allowed": [*jobs.STATES], "meta": "Only these."}},
-)
+@operation(list_of("jobs", JOB), query=only("state", jobs.STATES))
 def index(db: Connection) -> dict[str, Any]:
     """The background jobs, newest first."""
     page = jobs.index(db, read_page(str), read_choice("state", *jobs.STATES))

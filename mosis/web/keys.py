@@ -18,7 +18,15 @@ from mosis.people import signing_keys
 from mosis.people.api_keys import ApiKey, NewKey
 from mosis.people.signing_keys import SigningKey
 from mosis.publishing import apps, package_files, versions
-from mosis.validation import Finding, finding, findings_of, timestamps
+from mosis.validation import (
+    Finding,
+    Schema,
+    finding,
+    findings_of,
+    required_text,
+    some_of,
+    timestamps,
+)
 from mosis.validation.names import NAME
 from mosis.web.long_poll import in_turn
 from mosis.web.request import created, listed, read_page, require_match, spend
@@ -35,15 +43,9 @@ from mosis.web.schemas import (
     shown,
 )
 
-API_KEY: dict[str, dict[str, Any]] = {
-    "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": NAME},
-    "scopes": {
-        "type": "list",
-        "required": True,
-        "minlength": 1,
-        "maxlength": len(SCOPES),
-        "schema": {"type": "string", "allowed": list(SCOPES)},
-    },
+API_KEY: Schema = {
+    "name": required_text(100, NAME),
+    "scopes": some_of(SCOPES, required=True),
     "apps": {
         "type": "list",
         "nullable": True,
@@ -54,16 +56,16 @@ API_KEY: dict[str, dict[str, Any]] = {
     "expires_at": timestamps.RULES | {"nullable": True},
     "role": {"type": "string", "allowed": list(ROLES)},
 }
-REPORT: dict[str, dict[str, Any]] = {"key": {"type": "string", "required": True, "maxlength": 200}}
+REPORT: Schema = {"key": {"type": "string", "required": True, "maxlength": 200}}
 # https://docs.github.com/en/code-security/secret-scanning/secret-scanning-partner-program
-MATCH: dict[str, dict[str, Any]] = {
+MATCH: Schema = {
     "token": {"type": "string", "required": True, "maxlength": 10_000},
     "type": {"type": "string", "required": True, "maxlength": 200},
     "url": {"type": "string", "nullable": True, "maxlength": 10_000},
     "source": {"type": "string", "nullable": True, "maxlength": 200},
 }
 SIGNING_KEY = {
-    "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": NAME},
+    "name": required_text(100, NAME),
     "public_key": {"type": "string", "required": True, "minlength": 1, "maxlength": 2000},
 }
 
@@ -102,7 +104,7 @@ PUBLIC_KEY = shape(
 VERIFIED = shape(
     "SignatureCheck", signing_key_id=ID, fingerprint=str, version_id=ID, version=str, verified=bool
 )
-OF_VERIFY: dict[str, dict[str, Any]] = {
+OF_VERIFY: Schema = {
     "app": {
         "type": "string",
         "maxlength": 255,

@@ -23,6 +23,7 @@ from mosis.web.schemas import (
     many,
     nullable,
     one_of,
+    only,
     operation,
     shape,
     shown,
@@ -94,10 +95,7 @@ def withdraw(db: Connection, caller: Caller, app: str, change: str) -> None:
         listing_changes.withdraw(db, caller, one)
 
 
-@operation(
-    list_of("listing_changes", LISTING_CHANGE),
-    query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
-)
+@operation(list_of("listing_changes", LISTING_CHANGE), query=only("state", STATES))
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """Listing changes that wait, longest first, or that are decided, newest first."""
     state = str(read_choice("state", *STATES, default="waiting"))

@@ -11,6 +11,7 @@ from mosis.people import accounts
 from mosis.publishing import apps, invitations, members
 from mosis.publishing.invitations import Invitation
 from mosis.publishing.members import ROLES, Member
+from mosis.validation import Schema
 from mosis.web import apps as shown_apps
 from mosis.web.apps import APP
 from mosis.web.auth import EMAIL
@@ -18,9 +19,9 @@ from mosis.web.request import created, listed, read_page, require_match, spend
 from mosis.web.schemas import ID, TIME, list_of, one_of, operation, shape, shown
 
 ROLE = {"type": "string", "required": True, "allowed": list(ROLES)}
-INVITE: dict[str, dict[str, Any]] = {"email": EMAIL, "role": ROLE}
-CHANGE: dict[str, dict[str, Any]] = {"role": ROLE}
-OFFER: dict[str, dict[str, Any]] = {"email": EMAIL}
+INVITE: Schema = {"email": EMAIL, "role": ROLE}
+CHANGE: Schema = {"role": ROLE}
+OFFER: Schema = {"email": EMAIL}
 
 MEMBER = shape(
     "Member", id=ID, name=str, email=str, role=one_of(*ROLES), suspended=bool, created_at=TIME

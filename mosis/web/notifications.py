@@ -8,6 +8,7 @@ from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.events import Event
 from mosis.notifications import feed
+from mosis.validation import Schema
 from mosis.web.request import listed, read_page, read_switch
 from mosis.web.schemas import ID, TIME, list_of, nullable, operation, shape
 
@@ -23,7 +24,7 @@ NOTIFICATION = shape(
     read_at=nullable(TIME),
 )
 READ = shape("ReadAll", read=int)
-UNREAD: dict[str, dict[str, Any]] = {"unread": {"type": "boolean", "meta": "`true`: only those."}}
+UNREAD: Schema = {"unread": {"type": "boolean", "meta": "`true`: only those."}}
 
 
 def routes(app: bottle.Bottle) -> None:

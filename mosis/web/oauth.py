@@ -14,7 +14,7 @@ from mosis.credentials.oauth import AuthorizationResponse
 from mosis.database import Connection
 from mosis.errors import Malformed, PortalError
 from mosis.people import identities
-from mosis.validation import pattern
+from mosis.validation import Schema, pattern
 from mosis.web import auth
 from mosis.web.long_poll import suspend
 from mosis.web.request import spend
@@ -32,7 +32,7 @@ _WORD = re.compile(r"[\x21-\x7e]{1,8192}\Z")
 WAIT_SECONDS = 10  # for other exchanges with the same provider
 
 BEGUN = shape("SignInBegun", redirect_url=LINK)
-OF_PROVIDER: dict[str, dict[str, Any]] = {
+OF_PROVIDER: Schema = {
     name: {"type": "string", "maxlength": 8000, "meta": "From the provider (RFC 6749, RFC 9207)."}
     for name in ("state", "code", "error", "iss")
 }

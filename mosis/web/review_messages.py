@@ -8,13 +8,12 @@ from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.publishing import apps, review_messages, reviews, versions
 from mosis.publishing.review_messages import Message
-from mosis.validation import SENTENCE
+from mosis.validation import Schema, required_text
 from mosis.web.request import listed, read_page
 from mosis.web.schemas import ID, TIME, list_of, nullable, one_of, operation, shape, shown
 
-_TEXT = {"type": "string", "required": True, "minlength": 1, "maxlength": 5000, "regex": SENTENCE}
-SAY: dict[str, dict[str, Any]] = {"text": _TEXT}
-SAY_AS_REVIEWER: dict[str, dict[str, Any]] = {"text": _TEXT, "internal": {"type": "boolean"}}
+SAY: Schema = {"text": required_text(5000)}
+SAY_AS_REVIEWER: Schema = SAY | {"internal": {"type": "boolean"}}
 
 MESSAGE = shape(
     "Message",

@@ -22,7 +22,7 @@ from mosis.publishing.review_files import ReviewFile
 from mosis.publishing.review_policy import Changes
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, SENTENCE, Schema
+from mosis.validation import LINES, Schema, required_text, some_of
 from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
 from mosis.web.request import listed, read_choice, read_page, require_match
@@ -36,23 +36,20 @@ from mosis.web.schemas import (
     many,
     nullable,
     one_of,
+    only,
     operation,
     shape,
     shown,
 )
 
-_COMMENT = {"type": "string", "maxlength": 5000, "regex": LINES}
-APPROVE: dict[str, dict[str, Any]] = {"comment": _COMMENT, "security": {"type": "boolean"}}
-MARK: dict[str, dict[str, Any]] = {"security": {"type": "boolean", "required": True}}
+APPROVE: Schema = {
+    "comment": {"type": "string", "maxlength": 5000, "regex": LINES},
+    "security": {"type": "boolean"},
+}
+MARK: Schema = {"security": {"type": "boolean", "required": True}}
 REJECT = {
-    "reasons": {
-        "type": "list",
-        "required": True,
-        "minlength": 1,
-        "maxlength": len(REASONS),
-        "schema": {"type": "string", "allowed": list(REASONS)},
-    },
-    "comment": _COMMENT | {"required": True, "minlength": 1, "regex": SENTENCE},
+    "reasons": some_of(REASONS, required=True),
+    "comment": required_text(5000),
 }
 
 STATES = ("waiting", "claimed", "decided")
@@ -129,10 +126,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/reviews/<review>/reject", callback=reject, scope="reviewer", idempotent="yes")
 
 
-@operation(
-    list_of("reviews", REVIEW),
-    query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
-)
+@operation(list_of("reviews", REVIEW), query=only("state", STATES))
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """Reviews that are waiting, claimed or decided; longest wait first."""
     state = read_choice("state", *STATES, default="waiting")

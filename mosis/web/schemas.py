@@ -6,7 +6,7 @@ the function that fills them (`shown`); the plugin `Inputs` validates a body and
 handler. The test suite compares every response, and every accepted request, with the document.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -210,6 +210,11 @@ def each(what: Shape | type) -> Shape:
 def list_of(name: str, what: Shape | type, /, **more: Shape | type) -> Shape:
     """A page of a list, as returned by request.listed()."""
     return shape("", **{name: many(what), "next_cursor": nullable(str)}, **more)
+
+
+def only(name: str, values: Collection[str]) -> Schema:
+    """A query parameter that limits a list to rows with one of these values."""
+    return {name: {"type": "string", "allowed": list(values), "meta": "Only these."}}
 
 
 def is_page(answer: Any) -> bool:

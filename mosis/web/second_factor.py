@@ -9,14 +9,13 @@ from mosis.context import Context
 from mosis.credentials import totp
 from mosis.database import Connection
 from mosis.people import second_factor
+from mosis.validation import Schema
 from mosis.web.auth import SECOND_FACTOR_CODE, spend_code
 from mosis.web.request import spend
 from mosis.web.schemas import many, operation, shape
 
-BEGIN: dict[str, dict[str, Any]] = {
-    "password": {"type": "string", "nullable": True, "maxlength": 1024}
-}
-CODE: dict[str, dict[str, Any]] = {"code": SECOND_FACTOR_CODE}
+BEGIN: Schema = {"password": {"type": "string", "nullable": True, "maxlength": 1024}}
+CODE: Schema = {"code": SECOND_FACTOR_CODE}
 SECRET = shape("AuthenticatorSecret", secret=str, otpauth_uri=str)
 CODES = shape("RecoveryCodes", recovery_codes=many(str))
 

@@ -25,6 +25,7 @@ from mosis.telemetry.schemas import (
 )
 from mosis.telemetry.shares import DAY
 from mosis.telemetry.telemetry_apps import Settings
+from mosis.validation import Schema
 from mosis.web.request import listed, read_choice, read_page, require_match
 from mosis.web.schemas import (
     COUNT,
@@ -36,19 +37,18 @@ from mosis.web.schemas import (
     many,
     nullable,
     one_of,
+    only,
     operation,
     shape,
     shown,
 )
 
-CHOICES: dict[str, dict[str, Any]] = {
+CHOICES: Schema = {
     "enabled": {"type": "boolean"},
     "usage_events": {"type": "boolean"},
     "sample_rate": {"type": "number", "min": 0, "max": 1},
 }
-DECISION: dict[str, dict[str, Any]] = {
-    "state": {"type": "string", "required": True, "allowed": ["open", "resolved"]}
-}
+DECISION: Schema = {"state": {"type": "string", "required": True, "allowed": ["open", "resolved"]}}
 
 RECEIPT = shape(
     "Receipt", accepted=int, rejected=int, duplicate=bool, sample_rate=float, errors=many(dict)
@@ -123,7 +123,7 @@ ANALYTICS = shape(
     intake=shape("", **dict.fromkeys(analytics.INTAKE, COUNT)),
     series=many(extended_with("Bucket", SUMS, start=TIME)),
 )
-RANGE: dict[str, dict[str, Any]] = {
+RANGE: Schema = {
     "granularity": {"type": "string", "allowed": [*SPANS], "meta": "The width of a bucket."},
     "from": {"type": "string", "maxlength": 64, "meta": "The first day (`2026-01-31`) or time."},
     "to": {"type": "string", "maxlength": 64, "meta": "The last day or time."},
@@ -141,7 +141,7 @@ DOWNLOADS = shape(
         | {"required": ["count"]}
     ),
 )
-DAYS: dict[str, dict[str, Any]] = {name: RANGE[name] for name in ("from", "to")} | {
+DAYS: Schema = {name: RANGE[name] for name in ("from", "to")} | {
     "by": {
         "type": "string",
         "maxlength": 40,
@@ -208,10 +208,7 @@ def _device(device_id: str) -> str:
     return device_id
 
 
-@operation(
-    list_of("crashes", GROUP),
-    query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
-)
+@operation(list_of("crashes", GROUP), query=only("state", STATES))
 def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The crashes of an app, grouped by type and top frames, newest group first."""
     owned, telemetry = apps.with_role(db, caller, app, "viewer"), env.telemetry.connection()

@@ -13,11 +13,11 @@ from mosis.database import Connection
 from mosis.people import trusted_publishers
 from mosis.people.trusted_publishers import SCOPES, TrustedPublisher
 from mosis.publishing import apps
-from mosis.validation import Finding
+from mosis.validation import Finding, Schema, some_of
 from mosis.web.request import created, listed, read_page, require_match
 from mosis.web.schemas import ID, TIME, each, list_of, many, nullable, one_of, operation, shape
 
-ADD: dict[str, dict[str, Any]] = {
+ADD: Schema = {
     "issuer": {"type": "string", "required": True, "minlength": 8, "maxlength": 500},
     "claims": {
         "type": "dict",
@@ -27,13 +27,7 @@ ADD: dict[str, dict[str, Any]] = {
         "keysrules": {"type": "string", "minlength": 1, "maxlength": 100},
         "valuesrules": {"type": "string", "minlength": 1, "maxlength": 500},
     },
-    "scopes": {
-        "type": "list",
-        "required": True,
-        "minlength": 1,
-        "maxlength": len(SCOPES),
-        "schema": {"type": "string", "allowed": list(SCOPES)},
-    },
+    "scopes": some_of(SCOPES, required=True),
 }
 PUBLISHER = shape(
     "TrustedPublisher",

@@ -15,7 +15,7 @@ from mosis.publishing import apps, releases, review_queue, reviews, rollout_plan
 from mosis.publishing.releases import Publication
 from mosis.publishing.review_queue import Standing
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, SENTENCE, Finding, finding, timestamps
+from mosis.validation import LINES, Finding, Schema, finding, required_text, timestamps
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.idempotency import Retry
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
@@ -42,16 +42,7 @@ PUBLISH = {
 }
 SUBMIT = {"publish": {"type": "boolean"}}
 ROLLOUT = {"percent": {"type": "number", "required": True, "min": 0.1, "max": 100}}
-YANK = {
-    "reason": {
-        "type": "string",
-        "required": True,
-        "minlength": 1,
-        "maxlength": 500,
-        "regex": SENTENCE,
-    }
-}
-ROLLBACK = YANK
+YANK = {"reason": required_text(500)}
 
 CHANNELS = ("stable", "beta")
 STATES = sorted({state for before, after in versions.MOVES.values() for state in (*before, after)})
@@ -94,7 +85,7 @@ VERSION = shape(
     security=bool,
 )
 _FLAG = {"type": "boolean"}
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: Schema = {
     "channel": {
         "type": "string",
         "allowed": [*CHANNELS],
@@ -247,7 +238,7 @@ def halt(env: Context, db: Connection, caller: Caller, app: str, version: str) -
     return _moved(env, db, caller, app, version, "halt")
 
 
-@operation(VERSION, body=ROLLBACK, refuses=MOVE_REFUSED + " package_unavailable no_space")
+@operation(VERSION, body=YANK, refuses=MOVE_REFUSED + " package_unavailable no_space")
 def rollback(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from mosis.database import Connection
 from mosis.events import KINDS
 from mosis.notifications import webhooks
 from mosis.notifications.webhooks import Delivery, Webhook
-from mosis.validation import Finding, findings_of
+from mosis.validation import Finding, Schema, findings_of, some_of
 from mosis.web.request import created, listed, read_page, require_match
 from mosis.web.schemas import (
     EMPTY,
@@ -28,15 +28,9 @@ from mosis.web.schemas import (
 )
 
 _URL = {"type": "string", "minlength": 1, "maxlength": 2000}
-_KINDS = {
-    "type": "list",
-    "nullable": True,
-    "minlength": 1,
-    "maxlength": len(KINDS),
-    "schema": {"type": "string", "allowed": sorted(KINDS)},
-}
-ADD: dict[str, dict[str, Any]] = {"url": _URL | {"required": True}, "kinds": _KINDS}
-CHANGE: dict[str, dict[str, Any]] = {"url": _URL, "kinds": _KINDS, "enabled": {"type": "boolean"}}
+_KINDS = some_of(sorted(KINDS), nullable=True)
+ADD: Schema = {"url": _URL | {"required": True}, "kinds": _KINDS}
+CHANGE: Schema = {"url": _URL, "kinds": _KINDS, "enabled": {"type": "boolean"}}
 
 WEBHOOK = shape(
     "Webhook",
