@@ -12,8 +12,7 @@ from typing import Any
 from mosis import store
 from mosis.application import build_store
 from mosis.clock import Clock
-from mosis.commands.front_end import schema_number
-from mosis.commands.process import make_server
+from mosis.commands.process import make_server, newest_schema
 from mosis.config import Config
 from mosis.context import Context, make_reading_context
 from mosis.operations import heartbeat
@@ -88,7 +87,7 @@ class Pair:
         config = Config.read(self.settings)
         config.data_dir.mkdir(parents=True, exist_ok=True)
         self.front = make_reading_context(config, clock)
-        self.front_end = FrontEnd(self.front, schema or schema_number())
+        self.front_end = FrontEnd(self.front, schema or newest_schema())
         self.server = make_server(self.front, build_store(self.front), self.folder / "spool")
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()

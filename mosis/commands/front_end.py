@@ -1,14 +1,13 @@
 """`portal.py serve --store`: a read-only store front end, until a signal."""
 
 import logging
-import signal
 import sys
 import threading
 import time
 from typing import Any
 
 from mosis import VERSION, store
-from mosis.commands.process import HERE, STOP_SECONDS, make_server
+from mosis.commands.process import STOP_SECONDS, end_on_signal, make_server, newest_schema
 from mosis.config import Config, ConfigError
 from mosis.context import Context, make_reading_context
 from mosis.litestream import Litestream
@@ -17,11 +16,6 @@ from mosis.operations.front_end import FrontEnd
 
 log = logging.getLogger("mosis.commands.front_end")
 INDEX_SECONDS = 0.5  # between two looks for a newer signed index
-
-
-def schema_number() -> int:
-    """The number of this program's schema."""
-    return len(list((HERE / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql")))
 
 
 def check(config: Config) -> None:
@@ -92,20 +86,11 @@ def serve_store(config: Config) -> int:
     sys.setswitchinterval(0.001)  # as for the portal
     config.data_dir.mkdir(parents=True, exist_ok=True)
     env = make_reading_context(config)
-    following, upkeep = FrontEnd(env, schema_number()), Upkeep(env)
+    following, upkeep = FrontEnd(env, newest_schema()), Upkeep(env)
     server = make_server(env, build_store(env), config.data_dir / "spool")
     following.start()
     upkeep.start()
-    asked: list[float] = []
-
-    def stop(number: int, _frame: Any) -> None:
-        if asked:
-            raise SystemExit(128 + number)
-        asked.append(time.monotonic())
-        threading.Thread(target=server.stop, args=(STOP_SECONDS,), name="stopping").start()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    end_on_signal(lambda: server.stop(STOP_SECONDS))
     print(welcome(config, server.port), file=sys.stderr, flush=True)
     server.run()
     upkeep.stop(2)

@@ -1,6 +1,8 @@
-"""The process: migrate and open the databases, serve until a signal, stop in order."""
+"""The process: migrate and open the databases, serve until a signal, stop in order; its log."""
 
 import errno
+import json
+import logging
 import os
 import signal
 import sys
@@ -19,6 +21,7 @@ from mosis.database import has_tables, migrate
 from mosis.litestream import BackupError, Litestream
 from mosis.operations import allocator, front_end, heartbeat, seen_requests
 from mosis.outbound.lease import Lease, SharedFence
+from mosis.validation.strict_json import dump_json
 
 HERE = Path(__file__).resolve().parents[2]  # the directory of portal.py, schema.sql and migrations/
 # Seconds for running requests and jobs to finish; the rest of ten seconds is for Litestream's last
@@ -66,6 +69,11 @@ def migrate_databases(
             ),
         ),
     ]
+
+
+def newest_schema() -> int:
+    """The number of this program's schema."""
+    return len(list((HERE / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql")))
 
 
 def open_migrated(config: Config) -> Context:
@@ -168,9 +176,8 @@ def serve(config: Config) -> int:
     refuse_folder_of_front_end(config)
     lock, lease = acquired(config)
     allocator.tune()
-    sys.setswitchinterval(
-        0.001
-    )  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
+    # the time that a read of the store waits for a thread that computes (default: 5 ms)
+    sys.setswitchinterval(0.001)
     env = open_migrated(config)
     if lease is not None:
         standby.hand_over(env, lease)
@@ -183,15 +190,6 @@ def serve(config: Config) -> int:
     worker.start()
     upkeep.start()
     start_replication(env, lock)
-    asked: list[float] = []
-
-    def stop(number: int, _frame: Any) -> None:
-        if asked:
-            raise SystemExit(128 + number)
-        asked.append(time.monotonic())
-        threading.Thread(
-            target=end, name="stopping"
-        ).start()  # not in the signal handler: the interrupted code may hold a lock
 
     def end() -> None:
         server.stop(STOP_SECONDS)
@@ -204,8 +202,7 @@ def serve(config: Config) -> int:
     def left() -> float:
         return max(0.1, asked[0] + STOP_SECONDS - time.monotonic()) if asked else STOP_SECONDS
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    asked = end_on_signal(end)
     print(welcome(config, server.port), file=sys.stderr, flush=True)
     if (link := first_administrator.make_link(env)) is not None:
         print(SETUP.format(link=link), file=sys.stderr, flush=True)
@@ -222,13 +219,29 @@ def serve(config: Config) -> int:
     return 0
 
 
+def end_on_signal(end: Callable[[], None]) -> list[float]:
+    """Have the first SIGTERM or SIGINT call `end`, and the second end the process at once. The list
+    gets the time of the first (monotonic)."""
+    asked: list[float] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        if asked:
+            raise SystemExit(128 + number)
+        asked.append(time.monotonic())
+        # not in the signal handler: the interrupted code may hold a lock
+        threading.Thread(target=end, name="stopping").start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return asked
+
+
 def start_replication(env: Context, lock: int | None) -> None:
     """Start Litestream, if there is to be a replica, after the secrets were uploaded."""
     from mosis.operations import backup
 
-    if (
-        env.replication is not None and lock is not None and env.db.damage is None
-    ):  # Litestream writes to the database, too
+    # Litestream writes to the database, too
+    if env.replication is not None and lock is not None and env.db.damage is None:
         env.replication.start(lock, partial(backup.upload_secrets, env))
         heartbeat.beat(env)
 
@@ -386,3 +399,35 @@ def _backup_row(litestream: Litestream) -> str:
             "NOT RUNNING: the program `litestream` is missing; pip install 'mosis-portal[backup]'"
         )
     return f"every commit goes to {litestream.replica_dir or 'BACKUP_URL'}"
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per line: time, level, logger, message, and the fields passed as `extra`."""
+
+    _plain = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = (
+            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z"
+        )
+        line: dict[str, Any] = {
+            "time": moment,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        line["message"] = record.getMessage()
+        line |= {name: value for name, value in vars(record).items() if name not in self._plain}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        try:
+            return dump_json(line).decode()
+        except (TypeError, UnicodeEncodeError):  # a value without a form in JSON or UTF-8
+            return json.dumps(line, default=str)
+
+
+def configure_logging(config: Config) -> None:
+    """Log to standard output, one JSON object per line."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)

@@ -83,6 +83,14 @@ def find_by_email(db: Connection, email: str) -> Developer | None:
     )
 
 
+def get_by_email(db: Connection, email: str) -> Developer:
+    """As `find_by_email`. Raises NotFound."""
+    found = find_by_email(db, email)
+    if found is None:
+        raise NotFound("account")
+    return found
+
+
 def is_held(db: Connection, email: str, developer_id: str) -> bool:
     """Whether an account other than this one had this address until lately and can have it back; see
     `account_recovery.undo_email_change`."""
@@ -325,9 +333,7 @@ def delete_ended(db: Connection, before: str) -> None:
 def promote(db: Connection, email: str, role: str) -> Developer:
     """Give an account a role, from the command line. Raises NotFound."""
     with db.write():
-        developer = find_by_email(db, email)
-        if developer is None:
-            raise NotFound("developer")
+        developer = get_by_email(db, email)
         set_role(db, Caller(), developer.id, role)
         return get(db, developer.id)
 
