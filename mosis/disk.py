@@ -45,6 +45,14 @@ def write_new(path: Path, pieces: Iterable[bytes]) -> None:
         os.fsync(file.fileno())
 
 
+def replace(path: Path, pieces: Iterable[bytes]) -> None:
+    """As `write_new`, in a file beside it that is renamed at the end: whoever reads, and a power cut,
+    meet the old content or the new one. Raises OSError."""
+    part = path.with_name(path.name + ".part")
+    write_new(part, pieces)
+    part.rename(path)
+
+
 def file_system(folder: Path) -> str:
     """The type of the file system of a directory, such as ext4; `unknown` if the kernel does not
     tell."""

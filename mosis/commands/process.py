@@ -136,7 +136,7 @@ def check_preconditions(command: str, config: Config) -> None:
             [f"{complaint}: run this as `sudo -u '#{folder.st_uid}' -g '#{folder.st_gid}' ...`."]
         )
     refuse_folder_of_front_end(config)
-    if command != "restore" and Litestream(config).lost():
+    if command != "restore" and Litestream(config).source_if_lost():
         raise BackupError(
             f"{config.database_path} is missing, but its replica exists: start the "
             "portal, which restores it, then try again"

@@ -9,11 +9,11 @@ its last ten seconds; counts that cannot be sent for a week are dropped.
 
 import json
 import logging
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from mosis import disk
 from mosis.clock import text
 from mosis.context import Context
 from mosis.database import Connection, new_id
@@ -141,9 +141,4 @@ def _read(path: Path) -> dict[str, int]:
 
 
 def _write(path: Path, counts: dict[str, int]) -> None:
-    part = path.with_suffix(".part")
-    with open(part, "w", encoding="ascii") as file:
-        json.dump(counts, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
+    disk.replace(path, [json.dumps(counts).encode()])

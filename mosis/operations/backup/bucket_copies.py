@@ -12,7 +12,7 @@ from mosis import jobs
 from mosis.config import Config, ConfigError
 from mosis.context import Context
 from mosis.database import faults
-from mosis.disk import flush, write_new
+from mosis.disk import flush, replace
 from mosis.litestream import BackupError
 from mosis.operations.backup.encryption import DamagedObject, WrongKey
 from mosis.operations.backup.recovery import (
@@ -144,9 +144,7 @@ def restore_secrets(config: Config, newest: dict[str, bytes] | None = None) -> l
     config.data_dir.mkdir(parents=True, exist_ok=True)
     restored = [name for name in missing if name in newest]
     for name in restored:
-        part = config.data_dir / f"{name}.part"
-        write_new(part, [newest[name]])
-        part.rename(config.data_dir / name)
+        replace(config.data_dir / name, [newest[name]])
     flush(config.data_dir)
     if restored:
         log.warning("secrets restored from the bucket", extra={"names": restored})

@@ -16,7 +16,7 @@ from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, Database, faults
 from mosis.database.pagination import Page, PageRequest, page
-from mosis.disk import flush, write_new
+from mosis.disk import flush, replace
 from mosis.litestream import BackupError
 from mosis.litestream.program import beside, discard
 from mosis.operations.backup import bucket_copies
@@ -221,9 +221,7 @@ def _keep_secrets(
             (target / name).exists() and (target / name).read_bytes() == path.read_bytes()
         ):
             continue
-        part = target / f"{name}.part"
-        write_new(part, [path.read_bytes()])
-        part.rename(target / name)
+        replace(target / name, [path.read_bytes()])
         copied.append(name)
     return copied
 
