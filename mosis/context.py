@@ -54,24 +54,20 @@ class Context:
     mailer: Mailer
     limits: Limits
     news: Subscriptions
-    replication: Replication | None = (
-        None  # of portal.db, if configured; started by `portal.py serve`
-    )
+    # of portal.db, if configured; started by `portal.py serve`
+    replication: Replication | None = None
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     issuers: TrustedIssuers | None = None  # of trusted publishers
     downloads: WriteBehindCounters = field(default_factory=WriteBehindCounters)
-    cache: RevisionCache = field(
-        default_factory=lambda: RevisionCache(rooms=ROOMS)
-    )  # cached responses, and parts of them
+    # cached responses, and parts of them
+    cache: RevisionCache = field(default_factory=lambda: RevisionCache(rooms=ROOMS))
     read_only: bool = False  # a store front end: nothing is written
     states: dict[type, Any] = field(default_factory=dict)  # see `state`
     measures: MetricsRegistry = field(default_factory=MetricsRegistry)  # counters for /metrics
-    telemetry_search: threading.Lock = field(
-        default_factory=threading.Lock
-    )  # one scan of all raw events at a time
-    key_uses: WriteBehindCounters = field(
-        default_factory=WriteBehindCounters
-    )  # "key id|time to the minute"
+    # one scan of all raw events at a time
+    telemetry_search: threading.Lock = field(default_factory=threading.Lock)
+    # "key id|time to the minute"
+    key_uses: WriteBehindCounters = field(default_factory=WriteBehindCounters)
 
     def state(self, kind: type[State]) -> State:
         """What a module keeps between requests in this process: one object of its class, made when
@@ -105,9 +101,8 @@ def make_context(
     clock = clock or Clock()
     db, telemetry = Database(config.database_path, clock), Database(config.telemetry_path, clock)
     replicated = config.backups_dir is not None or config.backup_url is not None
-    db.checkpoints = (
-        not replicated
-    )  # in every process: if Litestream is configured, only it makes checkpoints
+    # in every process: if Litestream is configured, only it makes checkpoints
+    db.checkpoints = not replicated
     if config.lease_seconds:  # `portal.py serve` has the lease itself; others ask it
         db.fence = telemetry.fence = SharedFence(config.data_dir).check
     measures = MetricsRegistry()

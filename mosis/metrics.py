@@ -19,9 +19,8 @@ class Family:
     name: str
     kind: str  # counter, gauge or histogram
     help: str
-    samples: list[tuple[str, Labels, float]] = field(
-        default_factory=list
-    )  # (suffix of the name, labels, value)
+    # (suffix of the name, labels, value)
+    samples: list[tuple[str, Labels, float]] = field(default_factory=list)
 
     def add(self, value: float, suffix: str = "", **labels: object) -> "Family":
         """Add a sample."""

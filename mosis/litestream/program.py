@@ -50,9 +50,8 @@ class Litestream:
         self.folder = config.data_dir
         name = "litestream.yml" if generation is None else f"litestream-{generation}.yml"
         self.settings_path = self.folder / name
-        self.state_dir = (
-            self.folder / f".{self.database.name}-litestream"
-        )  # Litestream's own files beside a database
+        # Litestream's own files beside a database
+        self.state_dir = self.folder / f".{self.database.name}-litestream"
         self.url = of_generation(config.backup_url, self.generation)
         self.replica_dir = (
             config.backups_dir / "portal" if config.backups_dir and not config.backup_url else None

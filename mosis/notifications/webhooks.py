@@ -30,16 +30,8 @@ from mosis.notifications import feed
 from mosis.outbound import http
 
 MOST = 10  # per account
-DELAYS = (
-    5,
-    30,
-    300,
-    1800,
-    7200,
-    14_400,
-    28_800,
-    33_600,
-)  # seconds before each further attempt; together just under a day
+# seconds before each further attempt; together just under a day
+DELAYS = (5, 30, 300, 1800, 7200, 14_400, 28_800, 33_600)
 GIVEN_UP_SECONDS = 24 * 3600
 SWITCHED_OFF_SECONDS = 7 * 24 * 3600
 OLD_SECRET_SECONDS = 24 * 3600

@@ -282,9 +282,8 @@ def _new(env: Context, db: Connection, caller: Caller, profile: Profile) -> Deve
     is_admin = verified and accounts.folded(address) == accounts.folded(
         env.config.admin_email or ""
     )
-    role = (
-        "admin" if is_admin else "developer"
-    )  # ADMIN_EMAIL gets its role when the address is verified, which it is
+    # ADMIN_EMAIL gets its role when the address is verified, which it is
+    role = "admin" if is_admin else "developer"
     developer = accounts.create(
         db, caller, address, profile.name, None, role=role, verified=verified
     )

@@ -19,9 +19,8 @@ class Fetched:
     """The downloads of each network today; thread-safe."""
 
     def __init__(self) -> None:
-        self._parts: OrderedDict[bytes, tuple[int, bool]] = (
-            OrderedDict()
-        )  # (bytes sent, whether the last byte was among them)
+        # (bytes sent, whether the last byte was among them)
+        self._parts: OrderedDict[bytes, tuple[int, bool]] = OrderedDict()
         self._counted: OrderedDict[bytes, None] = OrderedDict()
         self._day = 0
         self._secret = secrets.token_bytes(32)

@@ -93,9 +93,8 @@ class _Offers:
     """The offers of one app, newest first."""
 
     placing: bytes
-    offers: tuple[
-        tuple[Offer, tuple[object, ...]], ...
-    ]  # each with the sort key of its min_mosis_version
+    # each with the sort key of its min_mosis_version
+    offers: tuple[tuple[Offer, tuple[object, ...]], ...]
 
 
 def published_before(env: Context, min_age_days: int) -> str:
@@ -158,9 +157,8 @@ def _reachable(rows: Iterable[Offer], old: str) -> tuple[tuple[Offer, tuple[obje
     """The offers without those that can never apply: a version is left out if every device that
     could get it can get a newer one, with the longest cooldown too: one published before `old`."""
     chosen: list[tuple[Offer, tuple[object, ...]]] = []
-    least: dict[
-        str, tuple[object, ...]
-    ] = {}  # by channel: requirements of the newer versions for everybody
+    # by channel: requirements of the newer versions for everybody
+    least: dict[str, tuple[object, ...]] = {}
     for offer in rows:
         needs = version_key(offer.min_mosis_version)
         if any(

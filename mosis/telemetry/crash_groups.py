@@ -34,9 +34,8 @@ _ADDRESS = re.compile(
     r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b|\b0x[0-9a-fA-F]+\b|\b[0-9a-fA-F]{8,}\b"
 )
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\w.~+@-]*[/\\](?:[\w.~+@-]*[/\\])*")
-_PLACE = re.compile(
-    r"(?:\A|(?<=<))(?:[A-Za-z]:)?[^:<>]*[/\\](?=[^:<>/\\]+:[0-9])"
-)  # directories before file:line, also with spaces
+# directories before file:line, also with spaces
+_PLACE = re.compile(r"(?:\A|(?<=<))(?:[A-Za-z]:)?[^:<>]*[/\\](?=[^:<>/\\]+:[0-9])")
 _NUMBER = re.compile(r"[0-9]+")
 
 

@@ -39,10 +39,8 @@ STORED_TRACE_CHARACTERS = 16_000
 # of the quota: an app may send one report for a hundred events, and at least LEAST_REPORTS
 EVENTS_A_REPORT = 100
 LEAST_REPORTS = 100
-LEAST_OF_NETWORK, LEAST_OF_DEVICE = (
-    50,
-    20,
-)  # reports per day; otherwise a tenth (network) and a hundredth (device) of the app's
+# reports per day; otherwise a tenth (network) and a hundredth (device) of the app's
+LEAST_OF_NETWORK, LEAST_OF_DEVICE = (50, 20)
 CUT = {"type": TYPE_CHARACTERS, "message": MESSAGE_CHARACTERS, "stack_trace": TRACE_CHARACTERS}
 
 _NO_FRAME = re.compile(r"(stack )?traceback\b.*:?\Z|\[C\]: in \?\Z|\.\.\.\s*\(", re.IGNORECASE)
@@ -271,9 +269,8 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
         context=json.dumps(crash.get("context", {}), ensure_ascii=False),
         truncated=int(report.truncated),
     )
-    if (number - 1) & (
-        number - 2
-    ):  # the previous last report stays only if it is the 1st, 2nd, 4th, 8th ...
+    # the previous last report stays only if it is the 1st, 2nd, 4th, 8th ...
+    if (number - 1) & (number - 2):
         db.change(
             "DELETE FROM crash_reports WHERE crash_group = ? AND number = ?", group, number - 1
         )

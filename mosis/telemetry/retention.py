@@ -20,10 +20,8 @@ from mosis.telemetry.rollups import DAY, summed
 RAW_SECONDS = 7 * DAY
 CRASH_SECONDS = 90 * DAY  # a report after its arrival, a group after its last report
 HOUR_SECONDS = 90 * DAY  # sums by hour; those by day stay
-SHORT_SECONDS, LONG_SECONDS = (
-    0.004,
-    0.01,
-)  # a slice that holds the lock for less time grows, for more shrinks
+# a slice that holds the lock for less time grows, for more shrinks
+SHORT_SECONDS, LONG_SECONDS = (0.004, 0.01)
 FIRST_SLICE, LARGEST_SLICE = 50, 1000  # rows
 LISTED_DAYS = 8  # interval of checking whether a device still has rows
 FREE_SHARE = 20  # free pages up to this part of the file are left for new rows
@@ -225,9 +223,8 @@ def delete_batches(db: Connection, rows: list[tuple[int, int]]) -> None:
 
 
 def _delete_seen(db: Connection, rows: list[tuple[int, int]]) -> None:
-    db.change(
-        "DELETE FROM seen WHERE (day, key) <= (?, ?)", *rows[-1]
-    )  # they are sorted, and start at the oldest
+    # they are sorted, and start at the oldest
+    db.change("DELETE FROM seen WHERE (day, key) <= (?, ?)", *rows[-1])
 
 
 def _by(table: str) -> Delete:

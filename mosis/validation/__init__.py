@@ -20,9 +20,8 @@ from mosis.validation.fast_path import Check, compiled
 Finding = dict[str, Any]
 FurtherRules = Callable[[Mapping[str, Any]], Iterable[Finding]]
 Schema = dict[str, dict[str, Any]]
-LINES = (
-    r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"  # any number of lines, without other control characters
-)
+# any number of lines, without other control characters
+LINES = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"
 SENTENCE = rf"(?=[\s\S]*{names.VISIBLE})" + LINES  # the same, with at least one visible character
 MOST_FINDINGS = 100
 

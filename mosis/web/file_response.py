@@ -20,12 +20,10 @@ from mosis.errors import Conflict, LimitReached, PortalError
 from mosis.web.content_coding import least_bytes
 from mosis.web.request import gzip_tag, names_tag
 
-_RANGE = re.compile(
-    r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*\Z", re.IGNORECASE
-)  # more digits than any file needs
-_ASCTIME = re.compile(
-    r"[A-Z][a-z]{2} [A-Z][a-z]{2} "
-)  # the form without a zone (RFC 9110, section 5.6.7)
+# more digits than any file needs
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*\Z", re.IGNORECASE)
+# the form without a zone (RFC 9110, section 5.6.7)
+_ASCTIME = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} ")
 
 
 def send_file(

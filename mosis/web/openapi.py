@@ -378,10 +378,8 @@ class _Made:
                 call["responses"]["201"]["links"] = links
 
 
-KEYS = (
-    "SigningKey",
-    "NewApiKey",
-)  # both are {key}: each links only to addresses under its own list
+# both are {key}: each links only to addresses under its own list
+KEYS = ("SigningKey", "NewApiKey")
 
 
 # Where the words of the address would say the same twice, or too little.

@@ -21,32 +21,8 @@ from urllib.parse import urlsplit
 from mosis.clock import text
 
 DAY = 86_400
-_HOURS = [
-    1,
-    1,
-    1,
-    1,
-    1,
-    2,
-    5,
-    9,
-    9,
-    7,
-    7,
-    8,
-    10,
-    8,
-    7,
-    7,
-    8,
-    10,
-    12,
-    14,
-    14,
-    12,
-    7,
-    3,
-]  # relative activity by hour of the day
+# relative activity by hour of the day
+_HOURS = [1, 1, 1, 1, 1, 2, 5, 9, 9, 7, 7, 8, 10, 8, 7, 7, 8, 10, 12, 14, 14, 12, 7, 3]
 _CRASHES = [
     ("LuaError", "attempt to index a nil value (local 'note')", "notes.lua", "save"),
     ("LuaError", "attempt to compare number with nil", "list.lua", "sort"),

@@ -152,9 +152,8 @@ def copy_secrets(env: Context) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _rename_changed(env.config.data_dir, folder)
         _keep_secrets(env.config.data_dir, folder)
-    except (
-        OSError
-    ) as error:  # such as a full or missing disk, which /readyz reports; other jobs go on
+    except OSError as error:
+        # such as a full or missing disk, which /readyz reports; other jobs go on
         log.warning("secrets not copied", extra={"reason": str(error)})
 
 

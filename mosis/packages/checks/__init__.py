@@ -151,9 +151,8 @@ class Checks:
             return None
         if answer.hung or answer.code == -signal.SIGXCPU:
             code = "check_timeout"
-        elif (
-            failed == "memory" or answer.code == -signal.SIGABRT
-        ):  # Lua and C++ abort if memory allocation fails
+        elif failed == "memory" or answer.code == -signal.SIGABRT:
+            # Lua and C++ abort if memory allocation fails
             code = "check_memory"
         else:
             code = "check_crashed"
