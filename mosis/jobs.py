@@ -239,7 +239,7 @@ def finish(db: Connection, job: Job, took_seconds: float = 0, again: Again | Non
         if again is None:
             _end(db, job, "done", None)
         elif _give_back(db, job, db.clock.now(again.after_seconds), None):
-            db.change("UPDATE jobs SET attempts = 0, again = 0 WHERE id = ?", job.id)
+            db.update("jobs", "id = ?", job.id, attempts=0, again=0)
 
 
 def fail(db: Connection, job: Job, error: str, took_seconds: float = 0) -> None:
@@ -255,7 +255,7 @@ def fail(db: Connection, job: Job, error: str, took_seconds: float = 0) -> None:
         delay = min(2**job.attempts, LONGEST_DELAY_SECONDS) * random.uniform(1, 1.5)  # noqa: S311  (jitter, not a secret)
         returned = _give_back(db, job, db.clock.now(delay), error)
         if returned and anew and job.is_last_attempt:
-            db.change("UPDATE jobs SET attempts = 1 WHERE id = ?", job.id)
+            db.update("jobs", "id = ?", job.id, attempts=1)
 
 
 def release(db: Connection, job: Job) -> None:
@@ -291,9 +291,7 @@ def correct_times(db: Connection) -> int:
         return 0
     with db.write():
         for job_id, run_at in late:
-            db.change(
-                "UPDATE jobs SET run_at = ? WHERE id = ? AND state = 'waiting'", run_at, job_id
-            )
+            db.update("jobs", "id = ? AND state = 'waiting'", job_id, run_at=run_at)
         db.change(
             "UPDATE jobs SET lease_until = ? WHERE state = 'running' AND lease_until > ?",
             clock.now(LEASE_SECONDS),

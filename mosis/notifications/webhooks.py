@@ -136,11 +136,9 @@ def change(
     failures; switching off gives up the waiting deliveries. Raises Invalid."""
     if "url" in wanted:
         check_address(env, wanted["url"])
-        db.change("UPDATE webhooks SET url = ? WHERE id = ?", wanted["url"], webhook.id)
+        db.update("webhooks", "id = ?", webhook.id, url=wanted["url"])
     if "kinds" in wanted:
-        db.change(
-            "UPDATE webhooks SET kinds = ? WHERE id = ?", _listed(wanted["kinds"]), webhook.id
-        )
+        db.update("webhooks", "id = ?", webhook.id, kinds=_listed(wanted["kinds"]))
     if wanted.get("enabled") is True:
         db.change(
             "UPDATE webhooks SET enabled = 1, failures = 0, failing_since = NULL, rests_until = NULL WHERE id = ?",
@@ -351,10 +349,7 @@ def _delivered(db: Connection, webhook: Webhook, delivery: Delivery, status: int
         db.now,
         delivery.id,
     )
-    db.change(
-        "UPDATE webhooks SET failures = 0, failing_since = NULL, rests_until = NULL WHERE id = ?",
-        webhook.id,
-    )
+    db.update("webhooks", "id = ?", webhook.id, failures=0, failing_since=None, rests_until=None)
 
 
 def _failed(
@@ -401,7 +396,7 @@ def _failed(
 
 
 def _switch_off(db: Connection, webhook: Webhook) -> None:
-    db.change("UPDATE webhooks SET enabled = 0 WHERE id = ?", webhook.id)
+    db.update("webhooks", "id = ?", webhook.id, enabled=0)
     db.change(
         "UPDATE webhook_deliveries SET state = 'failed', error = coalesce(error, 'switched off'), finished_at = ?"
         " WHERE webhook_id = ? AND state = 'waiting'",

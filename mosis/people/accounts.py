@@ -203,9 +203,7 @@ def login(env: Context, db: Connection, caller: Caller, email: str, password: st
     with db.write():
         developer = unchanged(db, developer)
         if new_hash:
-            db.change(
-                "UPDATE developers SET password_hash = ? WHERE id = ?", new_hash, developer.id
-            )
+            db.update("developers", "id = ?", developer.id, password_hash=new_hash)
         refusal = second_factor.required(env, db, developer.id)
         if refusal is None:
             return sign_in(env, db, caller, developer)
@@ -287,11 +285,8 @@ def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
 
 def end_session(db: Connection, session_id: str, reason: str) -> None:
     """End one session, in the running transaction."""
-    db.change(
-        "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE id = ? AND ended_at IS NULL",
-        db.now,
-        reason,
-        session_id,
+    db.update(
+        "sessions", "id = ? AND ended_at IS NULL", session_id, ended_at=db.now, end_reason=reason
     )
 
 
@@ -299,7 +294,7 @@ def change(db: Connection, caller: Caller, changes: dict[str, Any]) -> Developer
     """Change the caller's own name, in the running transaction."""
     account = caller.account
     if "name" in changes:
-        db.change("UPDATE developers SET name = ? WHERE id = ?", changes["name"], account)
+        db.update("developers", "id = ?", account, name=changes["name"])
         audit.add(db, caller, "account.changed", account, fields=sorted(changes))
     return get(db, account)
 
@@ -315,14 +310,12 @@ def choose_mail(db: Connection, developer_id: str, choices: dict[str, bool]) -> 
 
 def set_email(db: Connection, developer_id: str, email: str) -> None:
     """Give an account an address that it has proved, in the running transaction."""
-    db.change(
-        "UPDATE developers SET email = ?, email_verified = 1 WHERE id = ?", email, developer_id
-    )
+    db.update("developers", "id = ?", developer_id, email=email, email_verified=1)
 
 
 def drop_password(db: Connection, developer_id: str) -> None:
     """Leave an account without a password, in the running transaction."""
-    db.change("UPDATE developers SET password_hash = NULL WHERE id = ?", developer_id)
+    db.update("developers", "id = ?", developer_id, password_hash=None)
 
 
 def delete_ended(db: Connection, before: str) -> None:
@@ -340,7 +333,7 @@ def promote(db: Connection, email: str, role: str) -> Developer:
 
 def set_role(db: Connection, caller: Caller, developer_id: str, role: str) -> None:
     """Give an account a role, in the running transaction; effective from the next request on."""
-    db.change("UPDATE developers SET role = ? WHERE id = ?", role, developer_id)
+    db.update("developers", "id = ?", developer_id, role=role)
     audit.add(db, caller, "account.role_changed", developer_id, owner_id=developer_id, role=role)
 
 
@@ -348,7 +341,7 @@ def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: 
     """Suspend an account or lift its suspension, in the running transaction. A suspension ends its
     sessions and API keys and withdraws every version that was never offered to devices. Lifting
     it restores none of these."""
-    db.change("UPDATE developers SET suspended = ? WHERE id = ?", int(suspended), developer_id)
+    db.update("developers", "id = ?", developer_id, suspended=int(suspended))
     if suspended:
         revocation.end(db, developer_id, revocation.SUSPENDED, "suspended")
         reviews.end_unreleased(db, caller, developer_id)
@@ -365,7 +358,7 @@ def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: 
 def set_password(db: Connection, caller: Caller, developer_id: str, password_hash: str) -> None:
     """Set a password, in the running transaction. Every session but the caller's ends, and the
     owner is notified."""
-    db.change("UPDATE developers SET password_hash = ? WHERE id = ?", password_hash, developer_id)
+    db.update("developers", "id = ?", developer_id, password_hash=password_hash)
     revocation.end(db, developer_id, revocation.SIGNED_OUT, "password", but=caller.session_id)
     audit.add(db, caller, "account.password_changed", developer_id, owner_id=developer_id)
     events.add(db, developer_id, "security.password_changed", network=caller.network)

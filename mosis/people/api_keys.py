@@ -160,9 +160,7 @@ def revoke(db: Connection, caller: Caller, key_id: str) -> None:
         key_id,
     ):
         raise NotFound("API key")
-    if db.change(
-        "UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", db.now, key_id
-    ):
+    if db.update("api_keys", "id = ? AND revoked_at IS NULL", key_id, revoked_at=db.now):
         audit.add(db, caller, "api_key.revoked", key_id)
     revocation.end_made_by(db, caller, caller.account, key_id)
 
@@ -191,7 +189,7 @@ def report(db: Connection, caller: Caller, secret: str) -> bool:
         revocation.end_made_by(db, caller, owner_id, key_id)
         if revoked_at is not None:
             return False
-        db.change("UPDATE api_keys SET revoked_at = ? WHERE id = ?", db.now, key_id)
+        db.update("api_keys", "id = ?", key_id, revoked_at=db.now)
         audit.add(db, caller, "api_key.reported", key_id, owner_id=owner_id)
         events.add(db, owner_id, "security.key_reported", name=name, prefix=prefix)
         return True
@@ -228,7 +226,7 @@ def notify_of_expiring(env: Context) -> None:
             db.now,
         )
         for key_id, developer_id, name, prefix, expires_at in ending:
-            db.change("UPDATE api_keys SET notified_at = ? WHERE id = ?", db.now, key_id)
+            db.update("api_keys", "id = ?", key_id, notified_at=db.now)
             events.add(
                 db, developer_id, "key.expiring", name=name, prefix=prefix, expires_at=expires_at
             )

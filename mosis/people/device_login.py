@@ -139,14 +139,9 @@ def poll(env: Context, db: Connection, caller: Caller, device_code: str) -> Sign
             refusal = _refusal(
                 "authorization_pending", "Nobody has approved this sign-in yet.", interval=interval
             )
-        db.change(
-            "UPDATE device_logins SET polled_at = ?, interval_seconds = ? WHERE id = ?",
-            db.now,
-            interval,
-            login.id,
-        )
+        db.update("device_logins", "id = ?", login.id, polled_at=db.now, interval_seconds=interval)
         if refusal is None:
-            db.change("UPDATE device_logins SET state = 'spent' WHERE id = ?", login.id)
+            db.update("device_logins", "id = ?", login.id, state="spent")
             developer = accounts.get(db, login.developer_id or "")
             return accounts.sign_in(
                 env, db, caller, developer, login.scopes, login.made_by, proved=True

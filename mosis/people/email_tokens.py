@@ -129,7 +129,7 @@ def purpose_of(env: Context, db: Connection, token: str) -> str:
 def spend(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
     """As `read`, and mark it as used, in the running transaction. Raises Denied `invalid_token`."""
     ticket = read(env, db, token, purpose)
-    db.change("UPDATE tickets SET used_at = ? WHERE id = ? AND used_at IS NULL", db.now, ticket.id)
+    db.update("tickets", "id = ? AND used_at IS NULL", ticket.id, used_at=db.now)
     return ticket
 
 

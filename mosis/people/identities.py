@@ -198,7 +198,7 @@ def resolve(
             raise Conflict(
                 "identity_taken", f"This identity at {name} belongs to another account already."
             )
-        db.change("UPDATE identities SET last_used_at = ? WHERE id = ?", db.now, known.id)
+        db.update("identities", "id = ?", known.id, last_used_at=db.now)
         return accounts.get(db, known.developer_id)
     developer = linking or _with_address(db, name, profile)
     if linking is None and developer is not None and second_factor.active(db, developer.id):

@@ -189,7 +189,7 @@ def _erase_traces(db: Connection, developer_id: str) -> None:
     )
     db.change(f"DELETE FROM tickets WHERE email = {VERIFIED}", developer_id)  # invitations
     db.change(f"DELETE FROM app_invitations WHERE email = {VERIFIED}", developer_id)
-    db.change("UPDATE messages SET text = '(erased)' WHERE author_id = ?", developer_id)
+    db.update("messages", "author_id = ?", developer_id, text="(erased)")
     db.change(
         "UPDATE versions SET manifest = json_remove(manifest, '$.author') WHERE app_id IN"
         " (SELECT id FROM apps WHERE developer_id = ?)",

@@ -121,11 +121,7 @@ def turn_on(env: Context, db: Connection, caller: Caller, code: str) -> list[str
                 ["off"] if found else ["begin"],
             )
         _spend_code(env, db, found, code)
-        db.change(
-            "UPDATE second_factors SET confirmed_at = ? WHERE developer_id = ?",
-            db.now,
-            caller.account,
-        )
+        db.update("second_factors", "developer_id = ?", caller.account, confirmed_at=db.now)
         audit.add(db, caller, "second_factor.on", caller.account)
         events.add(db, caller.account, "security.second_factor_on", network=caller.network)
         return _new_recovery_codes(db, caller.account)
@@ -163,10 +159,8 @@ def prove(env: Context, db: Connection, caller: Caller, factor: SecondFactor, co
         _spend_code(env, db, factor, code)
         return
     left.remove(hashed)
-    db.change(
-        "UPDATE second_factors SET recovery_hashes = ? WHERE developer_id = ?",
-        json.dumps(left),
-        factor.developer_id,
+    db.update(
+        "second_factors", "developer_id = ?", factor.developer_id, recovery_hashes=json.dumps(left)
     )
     audit.add(
         db, caller, "second_factor.recovery_code_used", factor.developer_id,

@@ -229,7 +229,7 @@ def _issued(
         created_at=db.now,
         expires_at=db.clock.now(LIFE_SECONDS),
     )
-    db.change("UPDATE trusted_publishers SET last_used_at = ? WHERE id = ?", db.now, publisher.id)
+    db.update("trusted_publishers", "id = ?", publisher.id, last_used_at=db.now)
     noted = {
         name: shown[:200]
         for name in NOTED

@@ -126,9 +126,7 @@ def check_takeover(db: Connection, config: Config, account: str, app_id: str) ->
 
 def _take_away(db: Connection, home: str, version_id: str, app_id: str, version: str) -> None:
     """Mark the package of a version as removed; a job removes the file."""
-    db.change(
-        "UPDATE versions SET package_removed_at = ?, files = '{}' WHERE id = ?", db.now, version_id
-    )
+    db.update("versions", "id = ?", version_id, package_removed_at=db.now, files="{}")
     remove_later(db, home, app_id, version)
 
 

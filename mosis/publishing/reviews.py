@@ -308,12 +308,7 @@ def _submit(
         review_notices.announce(db, version, review_id, because)
         return version
     comment = "Approved by the policy: nothing that needs a person has changed since the last published version."
-    db.change(
-        "UPDATE reviews SET state = 'approved', comment = ?, decided_at = ? WHERE id = ?",
-        comment,
-        db.now,
-        review_id,
-    )
+    db.update("reviews", "id = ?", review_id, state="approved", comment=comment, decided_at=db.now)
     return _approved(db, PORTAL, version, review_id)
 
 

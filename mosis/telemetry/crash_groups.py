@@ -125,11 +125,8 @@ def count(db: Connection, group: str, device: bytes, at: int, now: int) -> int:
         group,
     )
     if state == "resolved" and at > resolved_at:
-        db.change(
-            "UPDATE crash_groups SET state = 'open', reopened_at = ?, announced = 0, digested = 0"
-            " WHERE id = ?",
-            now,
-            group,
+        db.update(
+            "crash_groups", "id = ?", group, state="open", reopened_at=now, announced=0, digested=0
         )
     return int(count) + 1
 

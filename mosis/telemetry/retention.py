@@ -255,7 +255,7 @@ def _unlist(db: Connection, rows: list[tuple[bytes, bytes, int]]) -> None:
             " OR EXISTS (SELECT 1 FROM watched_days WHERE device = ?1)",
             device,
         ):
-            db.change("UPDATE devices SET day = ? WHERE key = ? AND device = ?", today, key, device)
+            db.update("devices", "key = ? AND device = ?", key, device, day=today)
         else:
             db.change("DELETE FROM devices WHERE key = ? AND device = ?", key, device)
 

@@ -150,7 +150,7 @@ def advance(db: Connection) -> bool:
             for key, row in found:
                 db.change(_ADD, *key, *row)
             watches.add(db, devices)
-            db.change("UPDATE progress SET value = ? WHERE name = 'summed'", last)
+            db.update("progress", "name = 'summed'", value=last)
     return last < rows[-1][0] or len(rows) == SLICE
 
 

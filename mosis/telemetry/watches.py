@@ -50,7 +50,7 @@ def begin(
         if found is not None and found[1] == round_number:
             # its start was written while the clock was ahead
             if found[2] > now + CORRECTED_SECONDS:
-                db.change("UPDATE watches SET since = ? WHERE id = ?", now, found[0])
+                db.update("watches", "id = ?", found[0], since=now)
             return found[0]
         end(db, app_id, version)
         return db.insert(
