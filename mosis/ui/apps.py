@@ -39,7 +39,6 @@ from mosis.web.request import spend
 from mosis.web.review_messages import SAY
 from mosis.web.versions import YANK
 
-VERSIONS = 20
 MESSAGES = 500
 COUNTED = ("submit", "publish", "rollout", "rollback", "unyank")
 _NUMBER = {

@@ -25,7 +25,6 @@ from mosis.web.telemetry import public_group
 DAY = 86_400
 SPANS = {"7": 7, "30": 30, "90": 90}  # days
 VERSIONS = 8  # beside each other
-GROUPS = 20
 DECISION: Schema = {
     "state": {"type": "string", "required": True, "allowed": ["open", "resolved"]},
     "show": {"type": "string", "allowed": ["open", "resolved"]},

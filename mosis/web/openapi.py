@@ -22,11 +22,9 @@ from mosis.web.schemas import (
     array_schema,
     is_page,
     json_schema,
-    shape,
 )
 
 TITLE = "mosis-portal"
-FINDING = shape("Finding", pointer=TEXT, code=TEXT, detail=TEXT)
 PROBLEM: Shape = {
     "title": "Problem",
     "type": "object",
