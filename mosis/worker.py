@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from mosis import events, idempotency, jobs, store
+from mosis import events, idempotency, jobs
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
@@ -32,6 +32,8 @@ from mosis.publishing import (
     rollout_plans,
     version_checks,
 )
+from mosis.store import download_batches, signed_index
+from mosis.store import downloads as store_downloads
 from mosis.telemetry import crash_notices, downloads, rollout_health
 
 log = logging.getLogger("mosis.worker")
@@ -44,8 +46,8 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "lapse_claim": reviews.lapse,
     "remove_package": quotas.remove_package,
     "expire_packages": quotas.expire_packages,
-    "sweep_packages": store.sweep_packages,
-    "sweep_download_batches": store.sweep_batches,
+    "sweep_packages": store_downloads.sweep_packages,
+    "sweep_download_batches": download_batches.sweep,
     "mail_event": feed.mail,
     "mail_security": feed.mail_security,
     "mail_ticket": email_tokens.mail,
@@ -79,7 +81,7 @@ TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (5, downloads.flush),
     (5, api_keys.flush_uses),
     (5, clock_steps.look),
-    (5, store.renew_indexes),
+    (5, signed_index.refresh),
     (heartbeat.EVERY_SECONDS, heartbeat.beat),
     (5, lambda env: env.mailer.close_idle()),
     (60, backup.copy_secrets),

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 import portal
-from mosis import store
 from mosis.config import Config, ConfigError
 from mosis.context import Context
 from mosis.credentials import totp
@@ -27,6 +26,7 @@ from mosis.operations.backup import bucket_copies, encryption, recovery, takeove
 from mosis.operations.backup.encryption import WrongKey
 from mosis.operations.backup.recovery import RecoveryBucket
 from mosis.outbound.objects import Bucket, open_bucket
+from mosis.store import index_keys
 from mosis.worker import Worker
 from tests.campaign import short_and_full
 from tests.client import PASSWORD, Client
@@ -74,7 +74,7 @@ def _cheap_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def keyed(env: Context) -> Context:
     """The environment with all its secrets."""
-    store.index_keys(env)
+    index_keys.index_keys(env)
     return env
 
 
@@ -160,7 +160,7 @@ def test_secrets_are_uploaded_when_they_change_and_only_then(
         backup.copy_secrets(keyed)
         worker.run_due()
     assert len(names(objects, "secrets")) == 1
-    store.rotate(keyed)
+    index_keys.rotate(keyed)
     backup.copy_secrets(keyed)
     worker.run_due()
     assert len(names(objects, "secrets")) == 2  # the older ones stay
@@ -247,7 +247,7 @@ def test_a_damaged_object_is_reported_and_the_one_before_is_taken(
 ) -> None:
     backup.daily(keyed)
     secrets = secrets_in(keyed.config.data_dir)
-    store.rotate(keyed)
+    index_keys.rotate(keyed)
     backup.daily(keyed)
     for series in ("secrets", "telemetry"):
         newest = names(objects, series)[-1]
@@ -288,7 +288,7 @@ def test_a_bounded_number_of_copies_stays(
 ) -> None:
     monkeypatch.setattr(recovery, "SECRETS_KEPT", 2)
     for _ in range(5):
-        store.rotate(keyed)
+        index_keys.rotate(keyed)
         backup.daily(keyed)
     assert [name[-8:] for name in names(objects, "telemetry")] == [
         "00000003",
@@ -447,7 +447,7 @@ def test_an_upload_that_is_killed_anywhere_leaves_what_was_there(
 ) -> None:
     backup.daily(keyed)
     before = secrets_in(keyed.config.data_dir)
-    new = store.rotate(keyed)
+    new = index_keys.rotate(keyed)
     after = secrets_in(keyed.config.data_dir)
     keyed.close()
     assert before != after
@@ -506,7 +506,7 @@ def test_the_doctor_says_what_is_missing(keyed: Context, objects: Bucket) -> Non
     wrong = dataclasses.replace(config, backup_key="another passphrase for backups")
     assert line(wrong)[0] == "warn"
     assert "not the key" in line(wrong)[1]
-    store.rotate(keyed)
+    index_keys.rotate(keyed)
     assert "other secrets" in line(config)[1]
 
 

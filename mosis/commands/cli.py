@@ -428,17 +428,18 @@ def run_audit(given: Given, config: Config) -> int:
 
 def run_store_key(given: Given, config: Config) -> None:
     """Print the keys that sign the store's index; with `rotate`, after making a new one."""
-    from mosis import audit, store
+    from mosis import audit
     from mosis.caller import PORTAL
     from mosis.operations import backup
+    from mosis.store import index_keys
 
     with closing(open_migrated(config)) as env:
         if given.action == "rotate":
-            key, db = store.rotate(env), env.db.connection()
+            key, db = index_keys.rotate(env), env.db.connection()
             with db.write():
                 audit.add(db, PORTAL, "store_key.rotated", fingerprint=key.fingerprint)
             backup.upload_secrets(env)
-        for key in store.index_keys(env):
+        for key in index_keys.index_keys(env):
             until = key.announced_until
             print(
                 f"{key.fingerprint}  "

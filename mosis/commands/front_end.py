@@ -6,13 +6,14 @@ import threading
 import time
 from typing import Any
 
-from mosis import VERSION, store
+from mosis import VERSION
 from mosis.commands.process import STOP_SECONDS, end_on_signal, make_server, newest_schema
 from mosis.config import Config, ConfigError
 from mosis.context import Context, make_reading_context
 from mosis.litestream import Litestream
 from mosis.operations import allocator, front_end
 from mosis.operations.front_end import FrontEnd
+from mosis.store import download_batches, front_index
 
 log = logging.getLogger("mosis.commands.front_end")
 INDEX_SECONDS = 0.5  # between two looks for a newer signed index
@@ -56,17 +57,17 @@ class Upkeep:
         self._stopping.set()
         self._thread.join(timeout_seconds)
         if not self._thread.is_alive():
-            self._try(store.keep_counts)
+            self._try(download_batches.keep_counts)
 
     def _run(self) -> None:
         report_at = 0.0
         while not self._stopping.is_set():
             now = time.monotonic()
             if self.env.db.data_version() > 0:
-                self._try(store.refresh_indexes)
+                self._try(front_index.refresh)
                 if now >= report_at:
-                    self._try(store.report_downloads)
-                    report_at = now + store.REPORT_SECONDS
+                    self._try(download_batches.report)
+                    report_at = now + download_batches.EVERY_SECONDS
             self._stopping.wait(INDEX_SECONDS)
 
     def _try(self, work: Any) -> None:

@@ -78,11 +78,11 @@ def newest_schema() -> int:
 
 def open_migrated(config: Config) -> Context:
     """The context over migrated databases."""
-    from mosis import store
+    from mosis.store import index_keys
 
     migrate_databases(config)
     env = make_context(config)
-    store.index_keys(env)  # created at the first start
+    index_keys.index_keys(env)  # created at the first start
     return env
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import bottle
 
-from mosis import store
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Denied, NotFound
+from mosis.store import download_batches
 from mosis.validation import Schema
 from mosis.web.schemas import operation, shape
 
@@ -19,7 +19,7 @@ DOWNLOADS: Schema = {
     "counts": {
         "type": "dict",
         "required": True,
-        "maxlength": store.MOST_VERSIONS_OF_BATCH,
+        "maxlength": download_batches.MOST_VERSIONS,
         "valuesrules": {"type": "integer", "min": 1, "max": 1_000_000_000},
     },
 }
@@ -34,7 +34,7 @@ def downloads(env: Context, db: Connection, body: dict[str, Any]) -> dict[str, A
     """Add the downloads that a store front end has counted, once for each `batch`. For front ends
     only: with FRONT_END_SECRET as the bearer token."""
     require_secret(env)
-    added = store.add_batch(db, body["batch"], body["day"], body["counts"])
+    added = download_batches.add_batch(db, body["batch"], body["day"], body["counts"])
     return {"added": added}
 
 

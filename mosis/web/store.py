@@ -9,14 +9,20 @@ from urllib.parse import quote
 
 import bottle
 
-from mosis import packages, store
+from mosis import packages
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Malformed, NotFound, Unavailable
 from mosis.publishing import package_files
 from mosis.publishing.versions import Version
-from mosis.store import Device, Listing, NotHere, Offer, Picture, Query
+from mosis.store import downloads, index_keys, listings, published_index, search, signed_index
+from mosis.store import updates as store_updates
+from mosis.store.downloads import Picture
+from mosis.store.listings import Listing
+from mosis.store.published_index import NotHere
+from mosis.store.search import Query
+from mosis.store.updates import Device, Offer
 from mosis.validation import Schema, choices
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.file_response import send_file
@@ -43,13 +49,13 @@ UPDATES: Schema = {
     "pkgs": {
         "type": "dict",
         "required": True,
-        "maxlength": store.MOST_APPS,
+        "maxlength": store_updates.MOST_APPS,
         "valuesrules": {"type": "integer", "min": 0, "max": LARGEST_CODE},
     },
     "channel": {"type": "string", "maxlength": 20},
-    "device": {"type": "string", "maxlength": store.LONGEST_DEVICE},
+    "device": {"type": "string", "maxlength": store_updates.LONGEST_DEVICE},
     "mosis_version": {"type": "string", "maxlength": 64},
-    "min_age_days": {"type": "integer", "min": 0, "max": store.LONGEST_AGE_DAYS},
+    "min_age_days": {"type": "integer", "min": 0, "max": store_updates.LONGEST_AGE_DAYS},
 }
 TEXTS = ("pkgs", "channel", "device", "mosis_version")
 _CODE = re.compile(r"[0-9]{1,10}\Z")
@@ -135,7 +141,7 @@ COOLDOWN: Schema = {
     "min_age_days": {
         "type": "integer",
         "min": 0,
-        "max": store.LONGEST_AGE_DAYS,
+        "max": store_updates.LONGEST_AGE_DAYS,
         "meta": (
             "Leaves out versions that were published within this many days, "
             "except security releases."
@@ -145,7 +151,7 @@ COOLDOWN: Schema = {
 INDEX: Schema = {
     "min_age_days": {
         "type": "integer",
-        "allowed": [*store.AGES],
+        "allowed": [*signed_index.AGES],
         "meta": "The index with this cooldown; a separate index that contains `min_age_days`.",
     }
 }
@@ -155,7 +161,7 @@ SEARCH: Schema = {
     "tag": {"type": "string", "maxlength": 100, "meta": "Only apps with this tag."},
     "sort": {
         "type": "string",
-        "allowed": [*store.SORTS],
+        "allowed": [*search.SORTS],
         "meta": "The order (default: best match first).",
     },
 }
@@ -163,7 +169,7 @@ DEVICE: Schema = {
     "channel": {"type": "string", "allowed": ["", *CHANNELS], "meta": "Default: `stable`."},
     "device": {
         "type": "string",
-        "maxlength": store.LONGEST_DEVICE,
+        "maxlength": store_updates.LONGEST_DEVICE,
         "meta": "Any constant text of the device; determines its place in rollouts.",
     },
     "mosis_version": {
@@ -212,42 +218,44 @@ def routes(app: bottle.Bottle) -> None:
 def index(env: Context, db: Connection) -> dict[str, Any]:
     """Published apps: all, or those that match a search; any text is a valid search."""
     query = bottle.request.query
-    sort = read_choice("sort", *store.SORTS, default="") or ""
+    sort = read_choice("sort", *search.SORTS, default="") or ""
     query = Query(
         query.getunicode("q", ""),
         query.getunicode("category", ""),
         query.getunicode("tag", ""),
         sort,
-        store.published_before(env, read_age()),
+        store_updates.published_before(env, read_age()),
     )
-    page = store.index(db, read_page(*store.position_types(query)), query)
+    page = search.index(db, read_page(*search.position_types(query)), query)
     return listed("apps", page, [public(env, listing) for listing in page.rows])
 
 
 @operation(STORE_APP, query=COOLDOWN)
 def show(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
     """One published app."""
-    return public(env, store.get(db, package_id, store.published_before(env, read_age())))
+    return public(
+        env, listings.get(db, package_id, store_updates.published_before(env, read_age()))
+    )
 
 
 @operation(list_of("versions", STORE_VERSION))
 def history(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
     """The published versions of an app, newest first."""
-    page = store.history(db, package_id, read_page(str, str))
+    page = listings.history(db, package_id, read_page(str, str))
     return listed("versions", page, [public_version(version) for version in page.rows])
 
 
 @operation(list_of("categories", CATEGORY))
 def categories(db: Connection) -> dict[str, Any]:
     """The categories by name, each with the number of its apps."""
-    page = store.categories(db, read_page(str))
+    page = listings.categories(db, read_page(str))
     return listed("categories", page, [{"name": name, "apps": count} for name, count in page.rows])
 
 
 @operation({302: None}, query=DEVICE)
 def download(env: Context, db: Connection, package_id: str) -> bottle.HTTPResponse:
     """Redirect to an app's package."""
-    offer = store.offered(env, db, package_id, read_device(query_of_updates(), read_age()))
+    offer = store_updates.offered(env, db, package_id, read_device(query_of_updates(), read_age()))
     return bottle.HTTPResponse(
         b"", 302, {"Location": env.url(package_path(offer)), "Cache-Control": "no-store"}
     )
@@ -261,12 +269,12 @@ def updates(env: Context, db: Connection) -> bytes:
     installed = {
         package_id: int(code) if _CODE.match(code) else -1 for package_id, _, code in pairs
     }
-    if len(pairs) > store.MOST_APPS or not all(
+    if len(pairs) > store_updates.MOST_APPS or not all(
         0 <= code <= LARGEST_CODE for code in installed.values()
     ):
         raise Malformed(
             "malformed_request",
-            f"pkgs is up to {store.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.",
+            f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.",
         )
     if len(installed) < len(pairs):
         raise Malformed("malformed_request", "pkgs names an app more than once.")
@@ -287,14 +295,14 @@ def query_of_updates() -> dict[str, str]:
 
 def read_age() -> int:
     """The requested cooldown in days. Raises Malformed."""
-    return read_number("min_age_days", store.LONGEST_AGE_DAYS)
+    return read_number("min_age_days", store_updates.LONGEST_AGE_DAYS)
 
 
 def read_index_age() -> int:
     """As `read_age`, for an index. Raises Malformed."""
     age = bottle.request.query.get("min_age_days", "0")
-    if age not in ("0", *map(str, store.AGES)):
-        raise Malformed("malformed_request", choices.one_of(age, store.AGES, "min_age_days"))
+    if age not in ("0", *map(str, signed_index.AGES)):
+        raise Malformed("malformed_request", choices.one_of(age, signed_index.AGES, "min_age_days"))
     return int(age)
 
 
@@ -308,9 +316,10 @@ def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
     )
     if device.channel not in CHANNELS:
         raise Malformed("malformed_request", choices.one_of(device.channel, CHANNELS, "channel"))
-    if len(device.id) > store.LONGEST_DEVICE:
+    if len(device.id) > store_updates.LONGEST_DEVICE:
         raise Malformed(
-            "malformed_request", f"device may have at most {store.LONGEST_DEVICE} characters."
+            "malformed_request",
+            f"device may have at most {store_updates.LONGEST_DEVICE} characters.",
         )
     if device.mosis_version and not packages.is_version(device.mosis_version):
         raise Malformed(
@@ -324,7 +333,7 @@ def shown_updates(
 ) -> bytes:
     """The response, joined from parts that stay with the cached offers: most devices ask about the
     same versions."""
-    offers = store.updates(env, db, installed, device)
+    offers = store_updates.updates(env, db, installed, device)
     for offer in offers:
         if not offer.shown:
             offer.shown = dump(public_offer(env, offer))
@@ -335,7 +344,7 @@ def shown_updates(
 def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
     """The whole catalogue as one signed document."""
     try:
-        found = store.current_index(env, db, read_index_age())
+        found = signed_index.current_index(env, db, read_index_age())
     except NotHere:
         return at_primary(env)
     file = opened(found.path)
@@ -354,7 +363,7 @@ def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
 def index_signatures(env: Context, db: Connection) -> bytes | bottle.HTTPResponse:
     """The address of the newest index, and the signatures of its exact bytes."""
     try:
-        return store.current_index(env, db, read_index_age()).signatures
+        return signed_index.current_index(env, db, read_index_age()).signatures
     except NotHere:
         return at_primary(env)
 
@@ -365,7 +374,7 @@ def index_numbered(env: Context, sequence: str) -> bottle.HTTPResponse:
     if not (sequence.isascii() and sequence.isdigit() and len(sequence) < 20):
         raise NotFound("index")
     try:
-        file, size_bytes, sha256 = store.index_at(env, int(sequence))
+        file, size_bytes, sha256 = signed_index.index_at(env, int(sequence))
     except NotHere:  # an older one, or one that only the primary has yet
         return at_primary(env)
     return send_file(
@@ -380,16 +389,16 @@ def index_numbered(env: Context, sequence: str) -> bottle.HTTPResponse:
 
 def _gzipped(env: Context, sequence: int) -> Callable[[], tuple[BinaryIO, int, str] | None] | None:
     """A function that opens the compressed form of an index; None if compression is off."""
-    return (lambda: store.gzip_index_at(env, sequence)) if env.config.compression else None
+    return (lambda: signed_index.gzip_index_at(env, sequence)) if env.config.compression else None
 
 
 @operation(STORE_KEYS)
 def store_key(env: Context) -> dict[str, Any] | bottle.HTTPResponse:
     """The public keys that sign the store's index, the current one first."""
     if not env.read_only:
-        return {"keys": store.public_keys(store.index_keys(env))}
+        return {"keys": index_keys.public_keys(index_keys.index_keys(env))}
     try:
-        return {"keys": store.announced_keys(env)}
+        return {"keys": published_index.announced_keys(env)}
     except NotHere:
         return at_primary(env)
 
@@ -399,7 +408,7 @@ def package(
     env: Context, db: Connection, caller: Caller, developer_id: str, app_id: str, version: str
 ) -> bottle.HTTPResponse:
     """The bytes of a published package; counted as a download when all were sent."""
-    found = store.package(db, developer_id, app_id, version)
+    found = downloads.package(db, developer_id, app_id, version)
     is_get = bottle.request.method == "GET"
     if is_get and (address := package_files.address(env, db, found)):
         return redirected(env, caller, found, address)
@@ -408,11 +417,11 @@ def package(
         found.size_bytes,
         sha256=found.sha256,
         content_type="application/vnd.mosis.package+zip",
-        name=f"{store.package_id(db, app_id)}-{found.version}.mosis",
+        name=f"{downloads.package_id(db, app_id)}-{found.version}.mosis",
         cache_control=IMMUTABLE,
         changed_at=found.created_at,
         surrogate_key=app_id,
-        sent=lambda sent, ended: store.count_download(
+        sent=lambda sent, ended: downloads.count_download(
             env, caller.client_network, found, sent, ended=ended
         ),
     )
@@ -423,7 +432,7 @@ def redirected(env: Context, caller: Caller, version: Version, address: str) -> 
     here, so a request for the whole package counts as a download."""
     if bottle.request.get_header("Range") is None:
         size = version.size_bytes
-        store.count_download(env, caller.client_network, version, size, ended=True)
+        downloads.count_download(env, caller.client_network, version, size, ended=True)
     return bottle.HTTPResponse(b"", 302, {"Location": address, "Cache-Control": "no-store"})
 
 
@@ -432,7 +441,7 @@ def icon(
     env: Context, db: Connection, caller: Caller, app_id: str, size: int
 ) -> bottle.HTTPResponse:
     """An app's icon in 32, 64 or 128 pixels."""
-    return picture(app_id, store.icon(env, db, app_id, size, in_turn(caller)))
+    return picture(app_id, downloads.icon(env, db, app_id, size, in_turn(caller)))
 
 
 @operation(File("image/*", ranges=True), query=OF_PICTURE)
@@ -440,7 +449,7 @@ def screenshot(
     env: Context, db: Connection, caller: Caller, app_id: str, number: int
 ) -> bottle.HTTPResponse:
     """A screenshot of an app, counted from 0."""
-    return picture(app_id, store.screenshot(env, db, app_id, number, in_turn(caller)))
+    return picture(app_id, downloads.screenshot(env, db, app_id, number, in_turn(caller)))
 
 
 def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:

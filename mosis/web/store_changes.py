@@ -4,9 +4,9 @@ from typing import Any
 
 import bottle
 
-from mosis import store
 from mosis.database import Connection
-from mosis.store import Change
+from mosis.store import changes as store_changes
+from mosis.store.changes import Change
 from mosis.validation import Schema
 from mosis.web.request import listed, read_number, read_page
 from mosis.web.schemas import TIME, list_of, nullable, one_of, operation, shape
@@ -40,7 +40,7 @@ def routes(app: bottle.Bottle) -> None:
 def changes(db: Connection) -> dict[str, Any]:
     """Apps that were added to the store, changed or removed, in order: the last change of each app."""
     after, wanted = read_number("after", LARGEST_NUMBER), read_page(int)
-    page = store.changes(db, after, wanted)
+    page = store_changes.changes(db, after, wanted)
     last = page.rows[-1].number if page.rows else max(after, wanted.position or 0)
     return listed("changes", page, [public_change(each, after) for each in page.rows], last=last)
 

@@ -9,7 +9,7 @@ import secrets
 import time
 from typing import Any
 
-from mosis import events, packages, store
+from mosis import events, packages
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.credentials import passwords
@@ -20,6 +20,7 @@ from mosis.people import accounts, signing_keys
 from mosis.publishing import apps, releases, review_queue, reviews, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Upload
+from mosis.store import downloads
 from mosis.worker import Worker
 
 APPS = 50
@@ -69,7 +70,7 @@ def fill(env: Context, apps_count: int = APPS, worker: Worker | None = None) -> 
     worker = worker or Worker(env)
     for category, name in names[:apps_count]:
         _app(env, db, worker, rng, rng.choice(makers), reviewer, category, name)
-    store.flush_downloads(env)
+    downloads.flush_downloads(env)
     return (
         f"{len(_DEVELOPERS)} developers and {apps_count} apps. Sign in as acme.apps@demo.example or reviewer@demo.example, "
         f"password {password}"
