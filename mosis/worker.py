@@ -18,8 +18,8 @@ from mosis.database import Connection
 from mosis.errors import PortalError
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
-from mosis.operations import allocator, backup, clock_steps, heartbeat
-from mosis.operations.backup import takeover
+from mosis.operations import allocator, clock_steps, heartbeat
+from mosis.operations.backup import bucket_copies, copies, drills, takeover
 from mosis.outbound import mail
 from mosis.people import account_recovery, api_keys, email_tokens, revocation, trusted_publishers
 from mosis.publishing import (
@@ -69,11 +69,11 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "crash_digest": crash_notices.send_digest,
     "review_digest": review_notices.send_digests,
     "add_up_downloads": downloads.add_up,
-    "copy_database": backup.make_by_job,
-    "copy_telemetry": backup.daily,
+    "copy_database": copies.make_by_job,
+    "copy_telemetry": copies.daily,
     "sweep_generations": takeover.sweep_generations,
-    "upload_secrets": backup.upload_secrets,
-    "drill": backup.drill_by_schedule,
+    "upload_secrets": bucket_copies.upload_secrets,
+    "drill": drills.drill_by_schedule,
 }
 # (interval in seconds, function): run by each process for itself, because it concerns its own
 # memory
@@ -84,7 +84,7 @@ TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (5, signed_index.refresh),
     (heartbeat.EVERY_SECONDS, heartbeat.beat),
     (5, lambda env: env.mailer.close_idle()),
-    (60, backup.copy_secrets),
+    (60, copies.copy_secrets),
     (60, lambda env: allocator.trim()),
     (60, rollout_plans.queue),
 ]

@@ -142,12 +142,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _restore_commands(command: "Commands") -> None:
-    restoring = command(
+    restore = command(
         "restore",
         "restore the database from the replica or a copy; the portal must be stopped",
         run_restore,
     )
-    which = restoring.add_mutually_exclusive_group()
+    which = restore.add_mutually_exclusive_group()
     which.add_argument("--at", metavar="TIME", help="as of this time, such as 2026-01-31T12:00:00Z")
     which.add_argument(
         "--from",
@@ -156,7 +156,7 @@ def _restore_commands(command: "Commands") -> None:
         type=folder,
         help="a directory made by `backup`, or a database file",
     )
-    restoring.add_argument(
+    restore.add_argument(
         "--to",
         metavar="FOLDER",
         type=folder,
@@ -430,7 +430,7 @@ def run_store_key(given: Given, config: Config) -> None:
     """Print the keys that sign the store's index; with `rotate`, after making a new one."""
     from mosis import audit
     from mosis.caller import PORTAL
-    from mosis.operations import backup
+    from mosis.operations.backup import bucket_copies
     from mosis.store import index_keys
 
     with closing(open_migrated(config)) as env:
@@ -438,7 +438,7 @@ def run_store_key(given: Given, config: Config) -> None:
             key, db = index_keys.rotate(env), env.db.connection()
             with db.write():
                 audit.add(db, PORTAL, "store_key.rotated", fingerprint=key.fingerprint)
-            backup.upload_secrets(env)
+            bucket_copies.upload_secrets(env)
         for key in index_keys.index_keys(env):
             until = key.announced_until
             print(
@@ -449,19 +449,21 @@ def run_store_key(given: Given, config: Config) -> None:
 
 def run_restore(given: Given, config: Config) -> None:
     """Restore the database, in place or elsewhere."""
-    from mosis.operations import backup
 
-    print(backup.restore(config, given.at, given.to, given.source).text)
+    from mosis.operations.backup import restoring
+
+    print(restoring.restore(config, given.at, given.to, given.source).text)
     if given.to is None:
         print("Start the portal. When everything works, delete the old files that were renamed.")
 
 
 def run_drill(given: Given, config: Config) -> int:
     """Restore the replica into a temporary folder and check it."""
-    from mosis.operations import backup
+
+    from mosis.operations.backup import drills
 
     with closing(open_migrated(config)) as env:
-        found = backup.drill_by_command(env, given.whole)
+        found = drills.drill_by_command(env, given.whole)
     print(found.text)
     return 0 if found.passed else FAILED
 
@@ -479,10 +481,11 @@ def run_doctor(given: Given, config: Config) -> int:
 
 def run_backup(given: Given, config: Config) -> None:
     """Make a copy and print where it is."""
-    from mosis.operations import backup
+
+    from mosis.operations.backup import copies
 
     with closing(open_migrated(config)) as env:
-        copy = backup.make(env)
+        copy = copies.make(env)
     print(
         f"{copy.path}: {copy.size_bytes} bytes of database, {copy.packages} packages in"
         " packages.sha256, and the secrets"

@@ -89,13 +89,13 @@ def open_migrated(config: Config) -> Context:
 def restore_if_lost(config: Config) -> int | None:
     """If a replica is configured: restore a missing database, and take the lock for replication.
     Raises BackupError."""
-    from mosis.operations import backup
+    from mosis.operations.backup import restoring
 
     litestream = Litestream(config)
     if not litestream.wanted:
         return None
     lock = litestream.hold()
-    if backup.restore_lost(config, litestream):
+    if restoring.restore_lost(config, litestream):
         print(
             f"portal: {config.database_path} was missing and has been restored from the replica.",
             file=sys.stderr,
@@ -124,7 +124,7 @@ def check_preconditions(command: str, config: Config) -> None:
     """Refuse a command that would harm the next start: one that creates files of root in the
     portal's directory, or an empty database in place of a lost one, which would be replicated over
     the good replica. Raises ConfigError, BackupError."""
-    from mosis.operations import backup
+    from mosis.operations.backup import bucket_copies
 
     folder = config.data_dir.stat() if config.data_dir.exists() else None
     if folder and folder.st_uid and not os.geteuid():
@@ -141,7 +141,7 @@ def check_preconditions(command: str, config: Config) -> None:
             f"{config.database_path} is missing, but its replica exists: start the "
             "portal, which restores it, then try again"
         )
-    if command != "restore" and backup.lacks_secrets(config):
+    if command != "restore" and bucket_copies.lacks_secrets(config):
         raise BackupError(
             "secrets are missing in the data folder, but the bucket has them: start the portal, "
             "which restores them, then try again"
@@ -238,11 +238,11 @@ def end_on_signal(end: Callable[[], None]) -> list[float]:
 
 def start_replication(env: Context, lock: int | None) -> None:
     """Start Litestream, if there is to be a replica, after the secrets were uploaded."""
-    from mosis.operations import backup
+    from mosis.operations.backup import bucket_copies
 
     # Litestream writes to the database, too
     if env.replication is not None and lock is not None and env.db.damage is None:
-        env.replication.start(lock, partial(backup.upload_secrets, env))
+        env.replication.start(lock, partial(bucket_copies.upload_secrets, env))
         heartbeat.beat(env)
 
 

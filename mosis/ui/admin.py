@@ -11,7 +11,8 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.errors import Denied
-from mosis.operations import backup, doctor, readiness
+from mosis.operations import doctor, readiness
+from mosis.operations.backup import copies, drills
 from mosis.people import account_recovery, accounts
 from mosis.publishing import apps
 from mosis.ui.pages import Page, Section
@@ -48,9 +49,9 @@ def show(env: Context, db: Connection, page: Page) -> bytes:
         "admin.tpl",
         readiness=found,
         dead=jobs.index(db, FEW, "dead").rows,
-        copies=backup.index(env.config, FEW).rows,
+        copies=copies.index(env.config, FEW).rows,
         replica=found.replica,
-        drill=backup.last_drill(db),
+        drill=drills.last_drill(db),
         has_mail=bool(env.config.smtp_url),
         has_proxy=env.config.base_url.startswith("https://"),
         entries=audit.index(db, FEW).rows,
@@ -145,13 +146,13 @@ def retry(db: Connection, caller: Caller, page: Page, job: str) -> HTTPResponse:
 
 def make_copy(db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Have a copy of everything made."""
-    backup.request_copy(db, caller.account)
+    copies.request_copy(db, caller.account)
     return page.see_other("/console/admin", notice="copy_asked")
 
 
 def drill(db: Connection, page: Page) -> HTTPResponse:
     """Have the replica restored and checked."""
-    backup.request_drill(db)
+    drills.request_drill(db)
     return page.see_other("/console/admin", notice="drill_asked")
 
 
