@@ -25,7 +25,6 @@ from mosis.publishing import (
     reviews,
 )
 from mosis.publishing.apps import App
-from mosis.publishing.line_diff import Line
 from mosis.publishing.review_files import ReviewFile
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
@@ -261,16 +260,14 @@ def _file(
     return found | {
         "kind": "text",
         "exact": diff.exact,
-        "lines": [_shown(line) for line in diff.lines[first : first + LINES]],
+        # each with its visible text, and the number of characters left out
+        "lines": [
+            (each, *line_diff.shown(each.text)) for each in diff.lines[first : first + LINES]
+        ],
         "first": first,
         "next": first + LINES if first + LINES < len(diff.lines) else 0,
         "total": len(diff.lines),
     }
-
-
-def _shown(line: Line) -> tuple[Line, str, int]:
-    """A line as visible text, and the number of characters left out."""
-    return line, *line_diff.shown(line.text)
 
 
 def _first() -> int:

@@ -1,7 +1,6 @@
 """Device login over HTTP (RFC 8628). The addresses for devices accept forms, as the RFC requires,
 and JSON."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
 from mosis.web.auth import SECOND_FACTOR_CODE, TOKENS, spend_code
 from mosis.web.request import spend
-from mosis.web.schemas import LINK, TIME, many, operation, shape
+from mosis.web.schemas import LINK, TIME, many, operation, shape, shown
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 BEGIN = {
@@ -157,12 +156,7 @@ def show(env: Context, db: Connection, caller: Caller, user_code: str) -> dict[s
     """The details of the device login with this user code."""
     spend(env, "guess", caller.account)
     login = device_login.find(db, user_code)
-    return {
-        "user_code": login.user_code,
-        "client_name": login.client_name,
-        "scopes": json.loads(login.scopes),
-        "expires_at": login.expires_at,
-    }
+    return shown(ASKED, login)
 
 
 @operation(DECIDED, body=APPROVE, refuses="not_found second_factor_required invalid_code")
@@ -174,8 +168,4 @@ def approve(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) 
     login = device_login.decide(
         env, db, caller, body["user_code"], body["approve"], body.get("code")
     )
-    return {
-        "user_code": login.user_code,
-        "client_name": login.client_name,
-        "approved": body["approve"],
-    }
+    return shown(DECIDED, login, approved=body["approve"])

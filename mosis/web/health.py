@@ -9,7 +9,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.operations import readiness
 from mosis.operations.front_end import State
-from mosis.web.schemas import nullable, operation, shape
+from mosis.web.schemas import nullable, operation, shape, shown
 
 ALIVE = shape("Alive", status={"const": "ok"})
 READY = shape(
@@ -50,14 +50,8 @@ def readyz(env: Context) -> dict[str, Any]:
     replica = asdict(found.replica) if found.replica else None
     if replica:
         del replica["trouble"]  # none, or it would not be ready; paths are not for everybody
-    return {
-        "status": "ready",
-        "sqlite_version": found.sqlite_version,
-        "disk_free_bytes": found.disk_free_bytes,
-        "queue_age_seconds": found.queue_age_seconds,
-        "replica": replica,
-        "store": _of_front_end(found.store),
-    }
+    store = _of_front_end(found.store)
+    return shown(READY, found, status="ready", replica=replica, store=store)
 
 
 def _of_front_end(state: State | None) -> dict[str, Any] | None:

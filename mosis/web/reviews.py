@@ -18,7 +18,6 @@ from mosis.publishing import (
     reviews,
     versions,
 )
-from mosis.publishing.review_files import ReviewFile
 from mosis.publishing.review_policy import Changes
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
@@ -176,7 +175,7 @@ def files(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     before = versions.last_published(db, version)
     page = review_files.index(db, version, read_page(str))
-    files = [public_file(each) for each in page.rows]
+    files = [shown(REVIEW_FILE, each) for each in page.rows]
     return listed("files", page, files, since=before and before.version)
 
 
@@ -254,10 +253,6 @@ def send_review_file(content: review_files.Content, path: str) -> bottle.HTTPRes
     if kind == OTHER_FILE:
         response.set_header("Content-Disposition", "attachment")
     return response
-
-
-def public_file(file: ReviewFile) -> dict[str, Any]:
-    return shown(REVIEW_FILE, file)
 
 
 def changed(found: Changes, version: Version) -> dict[str, Any]:

@@ -242,7 +242,7 @@ def show(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
 def history(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
     """The published versions of an app, newest first."""
     page = listings.history(db, package_id, read_page(str, str))
-    return listed("versions", page, [public_version(version) for version in page.rows])
+    return listed("versions", page, [shown(STORE_VERSION, version) for version in page.rows])
 
 
 @operation(list_of("categories", CATEGORY))
@@ -336,7 +336,8 @@ def shown_updates(
     offers = store_updates.updates(env, db, installed, device)
     for offer in offers:
         if not offer.shown:
-            offer.shown = dump(public_offer(env, offer))
+            address = env.url(package_path(offer))
+            offer.shown = dump(shown(OFFER, offer, download_url=address))
     return b'{"updates":[' + b",".join([offer.shown for offer in offers]) + b"]}"
 
 
@@ -501,11 +502,3 @@ def public(env: Context, listing: Listing) -> dict[str, Any]:
         ],
         download_url=env.url(package_path(listing)),
     )
-
-
-def public_offer(env: Context, offer: Offer) -> dict[str, Any]:
-    return shown(OFFER, offer, download_url=env.url(package_path(offer)))
-
-
-def public_version(version: Version) -> dict[str, Any]:
-    return shown(STORE_VERSION, version)

@@ -6,10 +6,9 @@ import bottle
 
 from mosis.database import Connection
 from mosis.store import changes as store_changes
-from mosis.store.changes import Change
 from mosis.validation import Schema
 from mosis.web.request import listed, read_number, read_page
-from mosis.web.schemas import TIME, list_of, nullable, one_of, operation, shape
+from mosis.web.schemas import TIME, list_of, nullable, one_of, operation, shape, shown
 
 LARGEST_NUMBER = (1 << 53) - 1  # RFC 8259, section 6
 CHANGE = shape(
@@ -42,16 +41,5 @@ def changes(db: Connection) -> dict[str, Any]:
     after, wanted = read_number("after", LARGEST_NUMBER), read_page(int)
     page = store_changes.changes(db, after, wanted)
     last = page.rows[-1].number if page.rows else max(after, wanted.position or 0)
-    return listed("changes", page, [public_change(each, after) for each in page.rows], last=last)
-
-
-def public_change(change: Change, after: int) -> dict[str, Any]:
-    return {
-        "number": change.number,
-        "change": change.kind(after),
-        "package_id": change.package_id,
-        "version": change.version,
-        "version_code": change.version_code,
-        "sha256": change.sha256,
-        "updated_at": change.updated_at,
-    }
+    rows = [shown(CHANGE, each, change=each.kind(after)) for each in page.rows]
+    return listed("changes", page, rows, last=last)

@@ -1,7 +1,6 @@
 """Trusted publishers of an app over HTTP; the exchange of their tokens is in device_login.py, at the
 token endpoint."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,18 @@ from mosis.people.trusted_publishers import SCOPES, TrustedPublisher
 from mosis.publishing import apps
 from mosis.validation import Finding, Schema, some_of
 from mosis.web.request import created, listed, read_page, require_match
-from mosis.web.schemas import ID, TIME, each, list_of, many, nullable, one_of, operation, shape
+from mosis.web.schemas import (
+    ID,
+    TIME,
+    each,
+    list_of,
+    many,
+    nullable,
+    one_of,
+    operation,
+    shape,
+    shown,
+)
 
 ADD: Schema = {
     "issuer": {"type": "string", "required": True, "minlength": 8, "maxlength": 500},
@@ -92,12 +102,4 @@ def remove(db: Connection, caller: Caller, app: str, publisher: str) -> None:
 
 
 def public(publisher: TrustedPublisher) -> dict[str, Any]:
-    return {
-        "id": publisher.id,
-        "issuer": publisher.issuer,
-        "claims": json.loads(publisher.claims),
-        "scopes": json.loads(publisher.scopes),
-        "added_by": publisher.developer_id,
-        "created_at": publisher.created_at,
-        "last_used_at": publisher.last_used_at,
-    }
+    return shown(PUBLISHER, publisher, added_by=publisher.developer_id)

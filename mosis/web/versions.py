@@ -148,7 +148,8 @@ def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry)
         trusted = signing_keys.that_sign(db, found.id)
         version = versions.upload(env, db, caller, found, received, options, trusted)
     uploaded = public(env, db, found, version.version)
-    return created(uploaded, location(found, version.version)) if version.new else uploaded
+    location = f"/v1/apps/{found.package_id}/versions/{quote(version.version.version)}"
+    return created(uploaded, location) if version.new else uploaded
 
 
 @operation(list_of("versions", VERSION))
@@ -282,10 +283,6 @@ def _moved(
             found,
             versions.move(db, caller, versions.get(db, found, version), name, **changes),
         )
-
-
-def location(app: apps.App, version: Version) -> str:
-    return f"/v1/apps/{app.package_id}/versions/{quote(version.version)}"
 
 
 def public(env: Context, db: Connection, app: apps.App, version: Version) -> dict[str, Any]:
