@@ -19,7 +19,7 @@ from typing import Any
 
 from mosis import audit
 from mosis.caller import Caller
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import InvalidState
 
@@ -106,7 +106,7 @@ class Again:
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Record, table="jobs"):
     """A row of `jobs`."""
 
     id: str
@@ -212,7 +212,7 @@ def claim(db: Connection, *lanes: str, busy: Collection[str] = ()) -> Job | None
             job.id,
         )
         _take_turn(db, job)
-        return db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job.id, into=Job)
+        return db.find(Job, "id = ?", job.id)
 
 
 def extend(db: Connection, job: Job) -> bool:
@@ -323,11 +323,7 @@ def recover(db: Connection) -> int:
     if not db.value("SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ? LIMIT 1", now):
         return 0
     with db.write():
-        lost = db.all(
-            f"SELECT {columns(Job)} FROM jobs WHERE state = 'running' AND lease_until < ?",
-            db.now,
-            into=Job,
-        )
+        lost = db.select(Job, "state = 'running' AND lease_until < ?", db.now)
         for job in lost:
             _charge(db, job, LEASE_SECONDS)
             if job.attempts >= MAX_LOST_LEASES:
@@ -342,20 +338,14 @@ def index(db: Connection, wanted: PageRequest, state: str | None = None) -> Page
     """The jobs, newest first: all, or those in a state."""
     among = (state,) if state else STATES
     numbers = ", ".join(f"?{number}" for number in range(1, len(among) + 1))
-    return newest_first(
-        db,
-        f"SELECT {columns(Job)} FROM jobs WHERE state IN ({numbers})",
-        *among,
-        wanted=wanted,
-        into=Job,
-    )
+    return newest_first(db, Job, f"state IN ({numbers})", *among, wanted=wanted)
 
 
 def retry(db: Connection, caller: Caller, job_id: str) -> Job:
     """Queue a dead job again, due at once and with all its attempts. Raises NotFound, Conflict
     `invalid_state`."""
     with db.write():
-        job = db.get("job", f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
+        job = db.get(Job, "id = ?", job_id)
         if job.state != "dead":
             detail = f"This job is {job.state}; only a dead job can be retried."
             raise InvalidState(detail, job.state)
@@ -369,7 +359,7 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
             raise InvalidState("Another unfinished job does the same already.", job.state)
         audit.add(db, caller, "job.retry", job_id, kind=job.kind)
         db.notify_workers()
-        return db.get("job", f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
+        return db.get(Job, "id = ?", job_id)
 
 
 def sweep(env: Any) -> None:

@@ -1,8 +1,9 @@
 """SQLite: connections and transactions, migrations, pagination."""
 
-from mosis.database.connection import SQLITE_VERSION, Connection, Database, columns
+from mosis.database.connection import SQLITE_VERSION, Connection, Database
 from mosis.database.files import faults, has_full_text_search, has_tables, in_use, schema_number
 from mosis.database.migrations import MigrationError, migrate, statements
+from mosis.database.records import Record, columns
 from mosis.ids import new_id
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Connection",
     "Database",
     "MigrationError",
+    "Record",
     "columns",
     "faults",
     "has_full_text_search",

@@ -21,7 +21,7 @@ from mosis import audit, events
 from mosis.caller import PORTAL, Caller
 from mosis.clock import CORRECTED_SECONDS, seconds, text
 from mosis.context import Context
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Invalid, InvalidState
 from mosis.events import LONGEST_REST_SECONDS
@@ -43,7 +43,7 @@ SECRET_PREFIX = "whsec_"
 
 
 @dataclass(frozen=True)
-class Webhook:
+class Webhook(Record, table="webhooks"):
     """A row of `webhooks`."""
 
     id: str
@@ -61,7 +61,7 @@ class Webhook:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class Delivery(Record, table="webhook_deliveries"):
     """A row of `webhook_deliveries`: one event for one webhook."""
 
     id: str
@@ -80,24 +80,12 @@ class Delivery:
 
 def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Webhook]:
     """The caller's webhooks, newest first."""
-    return newest_first(
-        db,
-        f"SELECT {columns(Webhook)} FROM webhooks WHERE developer_id = ?1",
-        caller.account,
-        wanted=wanted,
-        into=Webhook,
-    )
+    return newest_first(db, Webhook, "developer_id = ?1", caller.account, wanted=wanted)
 
 
 def get(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
     """One of the caller's webhooks. Raises NotFound."""
-    return db.get(
-        "webhook",
-        f"SELECT {columns(Webhook)} FROM webhooks WHERE id = ? AND developer_id = ?",
-        webhook_id,
-        caller.account,
-        into=Webhook,
-    )
+    return db.get(Webhook, "id = ? AND developer_id = ?", webhook_id, caller.account)
 
 
 def add(env: Context, db: Connection, caller: Caller, url: str, kinds: list[str] | None) -> Webhook:
@@ -179,13 +167,7 @@ def delete(db: Connection, caller: Caller, webhook: Webhook) -> None:
 
 def deliveries(db: Connection, webhook: Webhook, wanted: PageRequest) -> Page[Delivery]:
     """Deliveries, sent and waiting, newest first."""
-    return newest_first(
-        db,
-        f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ?1",
-        webhook.id,
-        wanted=wanted,
-        into=Delivery,
-    )
+    return newest_first(db, Delivery, "webhook_id = ?1", webhook.id, wanted=wanted)
 
 
 def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str) -> Delivery:
@@ -290,13 +272,13 @@ def _claim(db: Connection, webhook_id: str) -> tuple[Webhook, Delivery] | None:
         webhook = _by_id(db, webhook_id)
         if webhook is None or not webhook.enabled or _rests_until(db, webhook) > db.now:
             return None
-        delivery = db.one(
-            f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting'"
-            " AND (due_at <= ? OR due_at > ?) ORDER BY due_at, id LIMIT 1",
+        delivery = db.find(
+            Delivery,
+            "webhook_id = ? AND state = 'waiting' AND (due_at <= ? OR due_at > ?) ORDER BY due_at, id"
+            " LIMIT 1",
             webhook_id,
             db.now,
             db.clock.latest(DELAYS[-1]),
-            into=Delivery,
         )
         if delivery is None:
             return None
@@ -417,17 +399,11 @@ def _rests_until(db: Connection, webhook: Webhook) -> str:
 
 
 def _by_id(db: Connection, webhook_id: str) -> Webhook | None:
-    return db.one(f"SELECT {columns(Webhook)} FROM webhooks WHERE id = ?", webhook_id, into=Webhook)
+    return db.find(Webhook, "id = ?", webhook_id)
 
 
 def _delivery(db: Connection, webhook: Webhook, delivery_id: str) -> Delivery:
-    return db.get(
-        "delivery",
-        f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE id = ? AND webhook_id = ?",
-        delivery_id,
-        webhook.id,
-        into=Delivery,
-    )
+    return db.get(Delivery, "id = ? AND webhook_id = ?", delivery_id, webhook.id)
 
 
 def check_address(env: Context, url: str) -> None:

@@ -14,7 +14,7 @@ from mosis.caller import Caller
 from mosis.clock import Clock, seconds
 from mosis.context import Context
 from mosis.credentials import passwords, tokens
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import email_tokens, revocation, second_factor
@@ -24,7 +24,7 @@ GRACE_SECONDS = 10  # a client that lost the response to a refresh may retry for
 
 
 @dataclass(frozen=True)
-class Developer:
+class Developer(Record, table="developers"):
     """A row of `developers`, without what only the database needs."""
 
     id: str
@@ -38,7 +38,7 @@ class Developer:
 
 
 @dataclass(frozen=True)
-class Session:
+class Session(Record, table="sessions"):
     """One sign-in on one device."""
 
     id: str
@@ -68,19 +68,12 @@ class SignedIn:
 
 def get(db: Connection, developer_id: str) -> Developer:
     """The account. Raises NotFound."""
-    return db.get(
-        "developer",
-        f"SELECT {columns(Developer)} FROM developers WHERE id = ?",
-        developer_id,
-        into=Developer,
-    )
+    return db.get(Developer, "id = ?", developer_id)
 
 
 def find_by_email(db: Connection, email: str) -> Developer | None:
     """The account with this address, compared without regard to case; None if there is none."""
-    return db.one(
-        f"SELECT {columns(Developer)} FROM developers WHERE email = ?", email, into=Developer
-    )
+    return db.find(Developer, "email = ?", email)
 
 
 def get_by_email(db: Connection, email: str) -> Developer:
@@ -226,9 +219,7 @@ def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedI
     session_id, generation = tokens.split_refresh(token)
     refusal = Denied("invalid_token", "This refresh token is no longer valid; sign in again.")
     with db.write():
-        session = db.one(
-            f"SELECT {columns(Session)} FROM sessions WHERE id = ?", session_id, into=Session
-        )
+        session = db.find(Session, "id = ?", session_id)
         if session is None or not tokens.same(
             token, tokens.make_refresh(env.secret, session_id, session.seed, generation)
         ):
@@ -379,10 +370,10 @@ def index(db: Connection, wanted: PageRequest, query: str = "") -> Page[Develope
     """All accounts, newest first, for operators; `query` is a substring of address or name."""
     return newest_first(
         db,
-        f"SELECT {columns(Developer)} FROM developers WHERE (?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))",
+        Developer,
+        "(?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))",
         query,
         wanted=wanted,
-        into=Developer,
     )
 
 
@@ -390,13 +381,12 @@ def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Sessio
     """The active sessions of the caller's account, newest first."""
     return newest_first(
         db,
-        f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL"
-        " AND expires_at > ?2 AND expires_at <= ?3",
+        Session,
+        "developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2 AND expires_at <= ?3",
         caller.account,
         db.clock.now(),
         _latest_expiry(db.clock),
         wanted=wanted,
-        into=Session,
     )
 
 

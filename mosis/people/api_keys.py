@@ -9,7 +9,7 @@ from mosis.caller import SCOPES, Caller
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.credentials import tokens
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import revocation
@@ -28,7 +28,7 @@ _SEEN = (
 
 
 @dataclass(frozen=True)
-class ApiKey:
+class ApiKey(Record, table="api_keys"):
     """A row of `api_keys`; the key itself is stored as a hash only."""
 
     id: str
@@ -125,24 +125,23 @@ def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ApiKey]:
     """The active API keys that the caller may see, newest first."""
     return newest_first(
         db,
-        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL",
+        ApiKey,
+        f"developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL",
         caller.account,
         _limited(caller),
         wanted=wanted,
-        into=ApiKey,
     )
 
 
 def get(db: Connection, caller: Caller, key_id: str) -> ApiKey:
     """One active API key that the caller may see. Raises NotFound."""
     return db.get(
-        "API key",
-        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND id = ?3"
-        " AND revoked_at IS NULL",
+        ApiKey,
+        f"developer_id = ?1 AND {_SEEN} AND id = ?3 AND revoked_at IS NULL",
         caller.account,
         _limited(caller),
         key_id,
-        into=ApiKey,
+        what="API key",
     )
 
 

@@ -12,7 +12,7 @@ from mosis.caller import Caller
 from mosis.clock import for_people
 from mosis.context import Context
 from mosis.credentials import tokens
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.errors import Denied
 from mosis.outbound.mail import paragraph
 
@@ -68,7 +68,7 @@ ELSEWHERE = ("change", "undo")
 
 
 @dataclass(frozen=True)
-class Ticket:
+class Ticket(Record, table="tickets"):
     """A row of `tickets`."""
 
     id: str
@@ -208,7 +208,7 @@ def _expired(env: Context, ticket: Ticket) -> bool:
 
 
 def _find(db: Connection, ticket_id: str) -> Ticket | None:
-    return db.one(f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket)
+    return db.find(Ticket, "id = ?", ticket_id)
 
 
 def _get(db: Connection, ticket_id: str) -> Ticket:

@@ -12,7 +12,7 @@ from mosis import audit, events
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.credentials import passwords, tokens, totp
-from mosis.database import Connection, columns
+from mosis.database import Connection, Record
 from mosis.errors import Denied, InvalidState
 
 TICKET_SECONDS = 600
@@ -20,7 +20,7 @@ NOTICE_SECONDS = 3600  # at most one notice of wrong codes in this time
 
 
 @dataclass(frozen=True)
-class SecondFactor:
+class SecondFactor(Record, table="second_factors"):
     """A row of `second_factors`. `last_step` is the time step of the last code that was accepted."""
 
     developer_id: str
@@ -37,11 +37,7 @@ class SecondFactor:
 
 def find(db: Connection, developer_id: str) -> SecondFactor | None:
     """The second factor of an account, confirmed or not."""
-    return db.one(
-        f"SELECT {columns(SecondFactor)} FROM second_factors WHERE developer_id = ?",
-        developer_id,
-        into=SecondFactor,
-    )
+    return db.find(SecondFactor, "developer_id = ?", developer_id)
 
 
 def active(db: Connection, developer_id: str) -> SecondFactor | None:

@@ -18,7 +18,7 @@ from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.credentials.oauth.signed_claims import NotTrusted
 from mosis.credentials.oauth.trusted import Identity, issuer_of
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Invalid, Malformed, PortalError
 from mosis.publishing import members
@@ -45,7 +45,7 @@ NOTED = (
 
 
 @dataclass(frozen=True)
-class TrustedPublisher:
+class TrustedPublisher(Record, table="trusted_publishers"):
     """A row of `trusted_publishers`."""
 
     id: str
@@ -124,24 +124,12 @@ def add(
 
 def index(db: Connection, app: App, wanted: PageRequest) -> Page[TrustedPublisher]:
     """The trusted publishers of an app, the newest first."""
-    return newest_first(
-        db,
-        f"SELECT {columns(TrustedPublisher)} FROM trusted_publishers WHERE app_id = ?1",
-        app.id,
-        wanted=wanted,
-        into=TrustedPublisher,
-    )
+    return newest_first(db, TrustedPublisher, "app_id = ?1", app.id, wanted=wanted)
 
 
 def get(db: Connection, app: App, publisher_id: str) -> TrustedPublisher:
     """One trusted publisher of an app. Raises NotFound."""
-    return db.get(
-        "trusted publisher",
-        f"SELECT {columns(TrustedPublisher)} FROM trusted_publishers WHERE id = ? AND app_id = ?",
-        publisher_id,
-        app.id,
-        into=TrustedPublisher,
-    )
+    return db.get(TrustedPublisher, "id = ? AND app_id = ?", publisher_id, app.id)
 
 
 def remove(db: Connection, caller: Caller, publisher: TrustedPublisher) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from mosis import audit, packages
 from mosis.caller import Caller
 from mosis.config import Config
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, InvalidState, NotFound
 from mosis.publishing import members, quotas
@@ -22,7 +22,7 @@ LISTED = ("name", "summary", "description", "category", "tags", "homepage")
 
 
 @dataclass(frozen=True)
-class App:
+class App(Record, table="apps"):
     """A row of `apps`."""
 
     id: str
@@ -82,9 +82,7 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
 
 def get(db: Connection, app: str) -> App:
     """The app with this id or package_id, of any account. Raises NotFound."""
-    return db.get(
-        "app", f"SELECT {columns(App)} FROM apps WHERE id = ?1 OR package_id = ?1", app, into=App
-    )
+    return db.get(App, "id = ?1 OR package_id = ?1", app)
 
 
 def with_role(db: Connection, caller: Caller, app: str, role: str) -> App:
@@ -134,9 +132,7 @@ def index(
         None if caller.apps is None else json.dumps(sorted(caller.apps)),
     )
     total = db.value(f"SELECT count(*) FROM apps WHERE {where}", *values)
-    return newest_first(
-        db, f"SELECT {columns(App)} FROM apps WHERE {where}", *values, wanted=wanted, into=App
-    ), total
+    return newest_first(db, App, where, *values, wanted=wanted), total
 
 
 def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
@@ -144,10 +140,10 @@ def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
     or name, in any case."""
     return newest_first(
         db,
-        f"SELECT {columns(App)} FROM apps WHERE (?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))",
+        App,
+        "(?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))",
         query,
         wanted=wanted,
-        into=App,
     )
 
 

@@ -136,13 +136,11 @@ def index(db: Connection, app_id: str, wanted: PageRequest) -> Page[Member]:
 
 def get(db: Connection, app_id: str, account: str) -> Member:
     """A member of an app. Raises NotFound."""
-    return db.get(
-        "member",
-        f"{_SELECT} WHERE m.app_id = ? AND m.developer_id = ?",
-        app_id,
-        account,
-        into=Member,
-    )
+    where = "m.app_id = ? AND m.developer_id = ?"
+    found = db.one(f"{_SELECT} WHERE {where}", app_id, account, into=Member)
+    if found is None:
+        raise NotFound("member")
+    return found
 
 
 def add(db: Connection, app_id: str, account: str, role: str) -> None:

@@ -8,7 +8,7 @@ from mosis import audit, jobs
 from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
 from mosis.context import Context
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, InvalidState, NotFound
 from mosis.jobs import Again
@@ -31,7 +31,7 @@ REASONS = (
 
 
 @dataclass(frozen=True)
-class Review:
+class Review(Record, table="reviews"):
     """A row of `reviews`: one round of review of one version."""
 
     id: str
@@ -115,9 +115,7 @@ def end_unreleased(db: Connection, caller: Caller, developer_id: str) -> None:
 
 def get(db: Connection, review_id: str) -> Review:
     """A review. Raises NotFound."""
-    return db.get(
-        "review", f"SELECT {columns(Review)} FROM reviews WHERE id = ?", review_id, into=Review
-    )
+    return db.get(Review, "id = ?", review_id)
 
 
 def for_reviewer(db: Connection, caller: Caller, review_id: str) -> Review:

@@ -43,8 +43,7 @@ class Picture:
 def package(db: Connection, developer_id: str, app_id: str, version: str) -> Version:
     """The version whose package may be downloaded. Raises NotFound, Conflict `gone` for a yanked
     one."""
-    found = db.get(
-        "package",
+    found = db.one(
         f"SELECT {columns(Version, 'v')} FROM versions v JOIN apps a ON a.id = v.app_id JOIN developers d ON d.id = a.developer_id"
         # who had the app first: addresses of before a transfer stay good
         " WHERE a.id = ? AND ? IN (a.developer_id, a.first_owner_id) AND v.version = ?"
@@ -54,6 +53,8 @@ def package(db: Connection, developer_id: str, app_id: str, version: str) -> Ver
         version,
         into=Version,
     )
+    if found is None:
+        raise NotFound("package")
     if found.state == "yanked":
         raise Conflict(
             "gone", f"Version {found.version} was withdrawn by its developer: {found.yank_reason}"

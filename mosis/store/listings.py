@@ -4,14 +4,14 @@
 import json
 from dataclasses import dataclass, replace
 
-from mosis.database import Connection, columns
+from mosis.database import Connection, Record, columns
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import NotFound
 from mosis.publishing.versions import Version
 
 
 @dataclass(frozen=True)
-class Listing:
+class Listing(Record, table="listings"):
     """An app as devices see it: the fields of its newest version for everybody, and its developer's
     name."""
 
@@ -53,12 +53,7 @@ HAS_OLD_ENOUGH = (
 
 def get(db: Connection, package_id: str, before: str = "") -> Listing:
     """One published app; with `before` as of its newest version that is not younger. Raises NotFound."""
-    listing = db.get(
-        "app in the store",
-        f"SELECT {columns(Listing)} FROM listings WHERE package_id = ?",
-        package_id,
-        into=Listing,
-    )
+    listing = db.get(Listing, "package_id = ?", package_id, what="app in the store")
     aged = old_enough(db, [listing], before)
     if not aged:
         raise NotFound("version of this app that is old enough")
@@ -106,13 +101,13 @@ def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Versio
     )
     if app_id is None:
         raise NotFound("app in the store")
-    rows = db.all(
-        f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1 AND state IN ('published', 'halted')"
-        " AND (?2 IS NULL OR (published_at, id) < (?2, ?3)) ORDER BY published_at DESC, id DESC LIMIT ?4",
+    rows = db.select(
+        Version,
+        "app_id = ?1 AND state IN ('published', 'halted') AND (?2 IS NULL OR (published_at, id) <"
+        " (?2, ?3)) ORDER BY published_at DESC, id DESC LIMIT ?4",
         app_id,
         *(wanted.after or (None, None)),
         wanted.limit + 1,
-        into=Version,
     )
     return page(rows, wanted, lambda version: (version.published_at, version.id))
 
@@ -128,10 +123,10 @@ def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
     )
     listings = {
         listing.app_id: listing
-        for listing in db.all(
-            f"SELECT {columns(Listing)} FROM listings WHERE app_id IN (SELECT value FROM json_each(?))",
+        for listing in db.select(
+            Listing,
+            "app_id IN (SELECT value FROM json_each(?))",
             json.dumps(sorted({version.app_id for version in rows})),
-            into=Listing,
         )
     }
     return [(listings[version.app_id], version) for version in rows if version.app_id in listings]

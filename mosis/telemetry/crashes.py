@@ -14,7 +14,7 @@ from typing import Any
 from mosis.caller import Caller
 from mosis.clock import text
 from mosis.context import Context
-from mosis.database import Connection, columns
+from mosis.database import Connection, Record
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.telemetry import crash_groups, intake, rollups, shares, space, telemetry_apps, watches
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
@@ -47,7 +47,7 @@ _NO_FRAME = re.compile(r"(stack )?traceback\b.*:?\Z|\[C\]: in \?\Z|\.\.\.\s*\(",
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(Record, table="crash_groups"):
     """A row of `crash_groups`."""
 
     id: str
@@ -114,27 +114,14 @@ def fingerprint(kind: str, frames: list[str], message: str) -> str:
 
 def index(db: Connection, app_id: str, wanted: PageRequest, state: str | None) -> Page[Group]:
     """The groups of an app, newest first."""
-    return newest_first(
-        db,
-        f"SELECT {columns(Group, 'g')} FROM crash_groups g JOIN apps a ON a.id = g.app WHERE a.app_id = ?1"
-        " AND (?2 IS NULL OR g.state = ?2)",
-        app_id,
-        state,
-        wanted=wanted,
-        into=Group,
-        by="g.id",
-    )
+    where = "app = (SELECT id FROM apps WHERE app_id = ?1) AND (?2 IS NULL OR state = ?2)"
+    return newest_first(db, Group, where, app_id, state, wanted=wanted)
 
 
 def get(db: Connection, app_id: str, group_id: str) -> Group:
     """A group of this app. Raises NotFound."""
-    return db.get(
-        "group of crashes",
-        f"SELECT {columns(Group, 'g')} FROM crash_groups g JOIN apps a ON a.id = g.app WHERE a.app_id = ? AND g.id = ?",
-        app_id,
-        group_id,
-        into=Group,
-    )
+    where = "app = (SELECT id FROM apps WHERE app_id = ?) AND id = ?"
+    return db.get(Group, where, app_id, group_id, what="group of crashes")
 
 
 def change(db: Connection, app_id: str, group_id: str, state: str) -> Group:
