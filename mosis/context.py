@@ -17,6 +17,7 @@ from mosis.credentials.tokens import AccessTokens
 from mosis.database import Database
 from mosis.database.group_commit import GroupCommit
 from mosis.database.snapshots import SnapshotDatabase
+from mosis.events.subscriptions import Subscriptions
 from mosis.litestream import Replication
 from mosis.metrics import MetricsRegistry, WriteBehindCounters
 from mosis.outbound.lease import SharedFence
@@ -26,7 +27,6 @@ from mosis.packages.bucket_storage import BucketFiles
 from mosis.packages.checks import Checks
 from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
-from mosis.subscriptions import Subscriptions
 
 State = TypeVar("State")
 # Shares of the cache: responses about single apps, lists, update offers, responses that never change, compressed forms of

@@ -1,9 +1,8 @@
 """The pages: HTML from templates, over the same domain functions as the API.
 
 pages.py       the plugin of all pages: session, form token, errors as pages, headers, cache
-rendering.py   templates, messages, and the format of dates and sizes
+rendering.py   templates, messages, the format of dates and sizes, the navigation of the console
 forms.py       reading forms
-navigation.py  the links of the console
 assets.py      style sheets and scripts
 store.py       the public store front
 sign_in.py, account_links.py, device.py, setup.py   sign-in
@@ -47,7 +46,7 @@ How to add a page
    names only. Attribute values are in double quotes. `t("key", name=value)` is a message,
    `url("/console/")` an address of this portal, `time_of(stamp)`, `size_of(size_bytes)` show times and sizes.
 4. Its texts in `messages/en.json`; a test reports missing and unused ones.
-5. Its link in `navigation.py`, if the page belongs to the console's navigation.
+5. Its link in `NAVIGATION` of `rendering.py`, if the page belongs to the console's navigation.
 6. Its row in docs/API.md, "Pages".
 7. A test in `tests/ui/` with `Browser` of `tests/browser.py`, which handles cookies and forms as a browser does.
 

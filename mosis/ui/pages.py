@@ -22,7 +22,7 @@ from mosis.database import Connection
 from mosis.errors import Denied, PortalError
 from mosis.people import authentication, browser_sessions
 from mosis.people.accounts import SignedIn
-from mosis.ui import forms, navigation, rendering
+from mosis.ui import forms, rendering
 from mosis.ui.forms import Form
 from mosis.ui.rendering import message, message_or
 from mosis.web.answers import Answers, CachedResponse, place_of
@@ -145,8 +145,8 @@ class Page:
         """The display name of a provider."""
         return message_or(f"provider.{name}", name.capitalize())
 
-    def navigation(self) -> list[navigation.Entry]:
-        return navigation.entries_for(self.caller)
+    def navigation(self) -> list[rendering.Entry]:
+        return rendering.entries_for(self.caller)
 
     def is_here(self, path: str) -> bool:
         """Whether this page is the one at `path` or below it, for `aria-current`."""

@@ -5,7 +5,7 @@ from typing import Any
 import bottle
 
 from mosis.database import Connection
-from mosis.store import changes as store_changes
+from mosis.store import listings
 from mosis.validation import Schema
 from mosis.web.request import listed, read_number, read_page
 from mosis.web.schemas import TIME, list_of, nullable, one_of, operation, shape, shown
@@ -39,7 +39,7 @@ def routes(app: bottle.Bottle) -> None:
 def changes(db: Connection) -> dict[str, Any]:
     """Apps that were added to the store, changed or removed, in order: the last change of each app."""
     after, wanted = read_number("after", LARGEST_NUMBER), read_page(int)
-    page = store_changes.changes(db, after, wanted)
+    page = listings.changes(db, after, wanted)
     last = page.rows[-1].number if page.rows else max(after, wanted.position or 0)
     rows = [shown(CHANGE, each, change=each.kind(after)) for each in page.rows]
     return listed("changes", page, rows, last=last)

@@ -11,7 +11,7 @@ from mosis.database.pagination import cursor
 from mosis.errors import Unavailable
 from mosis.packages.build import png, zipped
 from mosis.store import downloads
-from mosis.store.fetched import Fetched
+from mosis.store.downloads import Fetched
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Account, Answer, Client
 from tests.conftest import FakeClock
@@ -274,7 +274,7 @@ def test_only_what_went_out_to_the_end_is_a_download(client: Client, alice: Acco
 
 
 def test_the_memory_of_counted_downloads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mosis.store.fetched.MOST_KEYS", 50)
+    monkeypatch.setattr("mosis.store.downloads.MOST_KEYS", 50)
     had = Fetched()
     for number in range(500):
         assert not had.sent(0, f"h{number}", "a", "v", 1, 10, ended=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from mosis.database import Database
 
-log = logging.getLogger("mosis.subscriptions")
+log = logging.getLogger("mosis.events.subscriptions")
 # interval of polling for commits of other processes, while there are subscribers
 LOOK_SECONDS = 0.5
 
