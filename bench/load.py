@@ -132,6 +132,7 @@ class Measured:
     p99_ms: float
     cpu_us: float
     errors: int
+    client_us: float = 0  # processor time of wrk
     requests: int = 0  # answered, errors apart; of several runs the fewest
     foreign: float = 0  # the share of its core that the server or wrk lost to other programs
     lowest: float = 0  # requests a second, of several runs
@@ -182,6 +183,7 @@ def load(system: System, file: Path, seconds: int, connections: int) -> Measured
     result = result_of(done.stdout)
     taken, passed = cores_seconds(), time.monotonic() - begun
     cpu, requests = system.cpu_seconds() - before, max(1, result["requests"])
+    client = children_seconds() - own
     return Measured(
         result["requests"] / (result["micros"] / 1e6),
         result["p50"] / 1000,
@@ -189,11 +191,9 @@ def load(system: System, file: Path, seconds: int, connections: int) -> Measured
         result["p99"] / 1000,
         cpu / requests * 1e6,
         result["status"] + result["socket"],
+        client / requests * 1e6,
         result["requests"] - result["status"],
-        foreign=max(
-            taken[0] - cores[0] - cpu, taken[1] - cores[1] - (children_seconds() - own), 0.0
-        )
-        / passed,
+        foreign=max(taken[0] - cores[0] - cpu, taken[1] - cores[1] - client, 0.0) / passed,
     )
 
 
@@ -275,7 +275,7 @@ def median(runs: list[Measured]) -> Measured:
     runs = [run for run in runs if run.counts] or runs
     middle = {
         name: statistics.median(getattr(run, name) for run in runs)
-        for name in ("per_second", "p50_ms", "p95_ms", "p99_ms", "cpu_us")
+        for name in ("per_second", "p50_ms", "p95_ms", "p99_ms", "cpu_us", "client_us")
     }
     each = [run.per_second for run in runs]
     return Measured(

@@ -76,7 +76,7 @@ class Caller:
         return truncated(self.address)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def parse_address(text: str) -> IPAddress | None:
     """The address in one entry of X-Forwarded-For, or of a socket, in every form that proxies
     write: `192.0.2.1`, `192.0.2.1:51234`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:51234`,
@@ -98,7 +98,7 @@ def parse_address(text: str) -> IPAddress | None:
     return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def network_of(address: str) -> str:
     """The network of one customer: the IPv4 address, or the IPv6 /64; empty if the text is not an
     address."""
@@ -110,7 +110,7 @@ def network_of(address: str) -> str:
     return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def truncated(address: str) -> str:
     """`198.51.100.7` as `198.51.100.0/24`, IPv6 as its /48; empty if the text is not an address."""
     parsed = parse_address(address)

@@ -86,6 +86,11 @@ class Context:
         """An absolute address of this portal."""
         return self.config.base_url + path
 
+    def release_connections(self) -> None:
+        """Let other threads have this thread's connections to the databases, until it asks again."""
+        self.db.release()
+        self.telemetry.release()
+
     def close(self) -> None:
         self.news.close()
         self.files.close()

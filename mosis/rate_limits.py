@@ -13,11 +13,12 @@ from time import monotonic
 
 from mosis.errors import LimitReached
 
-MOST_KEYS = 20_000
+MOST_KEYS = 5000  # of one policy, about 1.6 MiB; who has more addresses has as many limits anyway
 
 
 class TokenBuckets:
-    """Token buckets by key: each holds up to `burst` tokens and gains `per_second`. The least recently used are dropped."""
+    """Token buckets by key: each holds up to `burst` tokens and gains `per_second`. Full ones, and the
+    least recently used beyond MOST_KEYS, are dropped."""
 
     def __init__(
         self, per_second: float, burst: float, clock: Callable[[], float] = monotonic
@@ -28,6 +29,9 @@ class TokenBuckets:
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key: (tokens, when)
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._levels)
+
     def take(self, key: str, tokens: float = 1) -> float:
         """Take tokens: 0 if there were enough, else the seconds until there are; then none is taken."""
         now = self.clock()
@@ -36,8 +40,11 @@ class TokenBuckets:
             left = min(self.burst, left + (now - since) * self.per_second)
             fits = left >= tokens
             self._levels[key] = (left - tokens if fits else left, now)
-            if len(self._levels) > MOST_KEYS:
-                self._levels.popitem(last=False)
+            for _ in range(2):  # more than are added
+                _, since = next(iter(self._levels.values()))
+                is_full = (now - since) * self.per_second >= self.burst
+                if is_full or len(self._levels) > MOST_KEYS:
+                    self._levels.popitem(last=False)
         return 0.0 if fits else (tokens - left) / self.per_second
 
     def left(self, key: str) -> float:

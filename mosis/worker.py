@@ -174,9 +174,11 @@ class Worker:
             if job:
                 self._run(job)
                 continue
+            pause = self._pause(lane)
+            self.env.release_connections()
             with self._wake:
                 if signals == self._signals and not self._stopping:
-                    self._wake.wait(self._pause(lane))
+                    self._wake.wait(pause)
 
     def _next(self, lane: str) -> Job | None:
         """Claim the next job of this lane."""

@@ -1,5 +1,6 @@
 """The database: who may write, what a failure leaves, and how older files get to today's schema."""
 
+import contextlib
 import errno
 import os
 import re
@@ -11,7 +12,8 @@ import pytest
 
 import portal
 from mosis.context import Context
-from mosis.database import Database, MigrationError, migrate, new_id, statements
+from mosis.database import Connection, Database, MigrationError, migrate, new_id, statements
+from mosis.database.connection import MOST_IDLE
 from mosis.errors import Unavailable
 from tests.server import wait_until
 
@@ -110,6 +112,52 @@ def test_a_database_that_was_deleted_is_not_made_anew(env: Context, tmp_path: Pa
     migrate(gone.path, SCHEMA, MIGRATIONS)
     assert gone.connection().value("SELECT count(*) FROM jobs") == 0
     gone.close()
+
+
+def test_threads_that_wait_share_their_connections(env: Context) -> None:
+    """One after the other they have the same; more than MOST_IDLE at once are closed afterwards."""
+    used: list[Connection] = []
+    together = threading.Barrier(MOST_IDLE + 3)
+
+    def work(wait: bool) -> None:
+        used.append(env.db.connection())
+        assert used[-1].value("SELECT 1") == 1
+        if wait:
+            together.wait(60)
+        env.db.release()
+
+    def run(count: int, wait: bool) -> None:
+        threads = [threading.Thread(target=work, args=(wait,)) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+            if not wait:
+                thread.join(60)
+        for thread in threads:
+            thread.join(60)
+
+    run(5, wait=False)
+    assert len(used) == 5
+    assert len(set(map(id, used))) == 1
+    used.clear()
+    run(together.parties, wait=True)
+    assert len(set(map(id, used))) == together.parties
+    for connection in used[:]:
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed
+            connection.value("SELECT 1")
+            used.remove(connection)
+    assert len(used) == together.parties - MOST_IDLE
+    env.db.close()
+    assert env.db.connection().value("SELECT 1") == 1
+
+
+def test_a_connection_in_a_transaction_stays_with_its_thread(env: Context) -> None:
+    db = env.db.connection()
+    with db.write():
+        env.db.release()
+        assert env.db.connection() is db
+    env.db.release()
+    env.db.release()  # nothing to release
+    assert env.db.connection() is db
 
 
 def test_closing_lets_threads_that_are_still_at_work_go_on(env: Context) -> None:

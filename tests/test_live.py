@@ -291,3 +291,43 @@ def test_a_stop_says_going_away(client: Client, env: Context, live: Listener) ->
             connection.recv(60)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
+
+
+@pytest.mark.parametrize(
+    ("target", "fields", "status"),
+    [
+        ("//[", "", 404),
+        ("/v1/events[", "", 404),
+        ("/v1/events?after=a&after=b", "", 400),
+        ("/v1/events?after=%FF", "", 400),
+        ("/v1/events?%00=&;&=", "", 101),
+        ("/v1/events", "X-Request-Id: a\r\nX-Request-Id: b\r\n", 101),
+        ("/v1/events", "Authorization: Bearer x\r\n", 401),
+        ("/v1/events", "X-API-Key: a\r\nX-API-Key: b\r\n", 401),
+        ("/v1/events", "X-Forwarded-For: \xff\r\nX-Forwarded-For: ,\r\n", 101),
+        ("/v1/events", "X-Request-Id: \xff\r\n", 101),
+        ("/v1/events", "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n", 400),
+    ],
+)
+def test_a_handshake_of_any_form_has_an_answer(
+    client: Client,
+    live: Listener,
+    target: str,
+    fields: str,
+    status: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Repeated headers, and targets that are no address."""
+    head = (
+        f"GET {target} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        f"Authorization: Bearer {client.register().token}\r\n{fields}\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        connection.sendall(head.encode("latin-1"))
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, bool(answer.getheader("X-Request-Id"))) == (status, True)
+        if status >= 400:
+            assert json.loads(answer.read())["status"] == status
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]

@@ -242,3 +242,29 @@ def test_every_mail_leads_to_the_choice_of_mails(client: Client) -> None:
     for kind in events.KINDS:
         _, text = mails.compose(client.env, [event(kind)])
         assert text.endswith(f"Choose which mails you get:\n{client.env.url(mails.SETTINGS)}\n")
+
+
+@pytest.mark.parametrize("kind", sorted(events.KINDS))
+def test_no_text_of_others_changes_the_form_of_a_mail(
+    client: Client, tmp_path: Path, kind: str
+) -> None:
+    """Headers of one line, and lines of at most 998 bytes (RFC 5322, section 2.1.1), in scripts that
+    have no spaces too."""
+
+    def hostile(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: hostile(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [hostile(each) for each in value]
+        is_free = isinstance(value, str) and not value.startswith("2026")
+        return "漢" * 700 + "\u2028\x85\r\nBcc: eve@example.net" if is_free else value
+
+    facts = hostile(FACTS.get(kind, {"comment": "x"}))
+    subject, text = mails.compose(client.env, [event(kind, facts)])
+    Mailer(None, "portal@example.net", tmp_path).send("a@example.net", subject, text, "id")
+    message = written(tmp_path)
+    assert message["Bcc"] is None
+    assert message["Subject"].isprintable()
+    assert message.get_content().count("漢") == text.count("漢")
+    (path,) = tmp_path.glob("*.eml")
+    assert max(map(len, path.read_bytes().splitlines())) <= 998

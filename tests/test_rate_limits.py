@@ -21,3 +21,18 @@ def test_the_longest_unused_are_forgotten() -> None:
     for number in range(MOST_KEYS):
         buckets.take(f"more {number}")
     assert buckets.take("a") == 0
+
+
+def test_a_full_bucket_takes_no_memory() -> None:
+    now = [0.0]
+    buckets = TokenBuckets(per_second=2, burst=3, clock=lambda: now[0])
+    for number in range(100):
+        buckets.take(str(number))
+    now[0] = 1.49
+    assert buckets.take("a", 3) == 0
+    assert len(buckets) == 101
+    for later in range(60):
+        now[0] = 1.5 + later / 100
+        buckets.take("b")
+    assert len(buckets) == 2
+    assert buckets.take("a", 3) > 0  # it was not full

@@ -53,6 +53,12 @@ class App:
         if path == "/big":
             start_response("200 OK", [("Content-Length", str(self.big.stat().st_size))])
             return environ["wsgi.file_wrapper"](self.big.open("rb"))
+        if path == "/rest":
+            file = self.big.open("rb")
+            file.read(10)  # what it reads ahead is behind the position
+            file.seek(5)
+            start_response("200 OK", [("Content-Length", str(self.big.stat().st_size - 10))])
+            return environ["wsgi.file_wrapper"](file)
         if path in ("/slow", "/wait"):
             self.gate.wait(10)
         if path == "/limited":
@@ -246,6 +252,15 @@ def test_an_absolute_target_brings_its_own_host(start: Start) -> None:
 def test_a_large_file_arrives_whole(start: Start, app: App) -> None:
     status, _, body = Wire(start()).send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n").answer()
     assert (status, body) == (200, bytes(20 * MIB))
+
+
+def test_a_part_of_a_file_arrives_from_its_position_on(start: Start, app: App) -> None:
+    content = b"".join(number.to_bytes(4) for number in range(MIB))
+    app.big.write_bytes(content)
+    wire = Wire(start())
+    for _ in range(2):  # the connection stays in step
+        answer = wire.send("GET /rest HTTP/1.1\r\nHost: a\r\n\r\n").answer()
+        assert (answer[0], answer[2] == content[5:-5]) == (200, True)
 
 
 # Bodies

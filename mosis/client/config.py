@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pkgutil
+import re
 import sys
 import tempfile
 import tomllib
@@ -59,9 +60,8 @@ def is_plain_text(url: str) -> bool:
     """Whether credentials would go over a network without encryption."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    return (
-        parts.scheme == "http" and host not in ("localhost", "::1") and not host.startswith("127.")
-    )
+    is_here = re.fullmatch(r"localhost|::1|127(?:\.[0-9]{1,3}){3}", host)
+    return parts.scheme == "http" and not is_here
 
 
 def built_in_url() -> str | None:

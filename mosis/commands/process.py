@@ -264,6 +264,7 @@ def make_server(env: Context, app: Any, spool: Path | None = None) -> Any:
         Admissions(app, env),
         spool,
         ready=ready,
+        rests=env.release_connections,
         measures=env.measures,
         connections_per_address=config.connections_per_address,
         proxies=config.trusted_proxy,

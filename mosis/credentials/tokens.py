@@ -21,7 +21,7 @@ from mosis.errors import Denied
 ACCESS_SECONDS = 15 * 60
 REFRESH_SECONDS = 30 * 24 * 3600
 AUDIENCE = "mosis-portal"
-MOST_REMEMBERED = 10_000  # verified access tokens; about 3 MiB
+MOST_REMEMBERED = 4000  # verified access tokens; about 1.5 MiB
 KEY_PREFIX = "mk_live_"
 PUBLISHER_PREFIX = "mp_"
 _REFRESH = b"mosis refresh token 1"

@@ -28,6 +28,7 @@ Row = TypeVar("Row")
 # SQLite's page caches. Its default of 2 MiB for each of thirty threads and two databases was most
 # of the memory after load, and made nothing faster (bench/RESULTS.md).
 READING_CACHE_KIB, WRITING_CACHE_KIB = 128, 512
+MOST_IDLE = 8  # connections that no thread uses; each takes 0.4 MB, and opening one 2 ms
 STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
 SQLITE_VERSION = sqlite3.sqlite_version
 # The size of the WAL is looked at so often; a long reader can keep it from being reset.
@@ -41,7 +42,7 @@ class Connection:
     def __init__(self, database: "Database") -> None:
         self.database = database
         self.now = ""
-        self.thread = threading.current_thread()
+        self.thread: threading.Thread | None = None  # that uses it
         self._reading = database.open_reader()
         self._raw = self._reading  # the connection that statements run on
         self._after_commit: list[Callable[[], None]] = []
@@ -306,6 +307,12 @@ class Connection:
         finally:
             target.close()
 
+    @property
+    def in_use_elsewhere(self) -> bool:
+        """Whether another thread that runs may use it."""
+        used = self.thread is not None and self.thread.is_alive()
+        return used and self.thread is not threading.current_thread()
+
     def close(self) -> None:
         self._reading.close()
 
@@ -378,6 +385,7 @@ class Database:
         self._flushing = threading.Lock()
         self._local = threading.local()
         self._open: list[Connection] = []
+        self._idle: list[Connection] = []
         self._opening = threading.Lock()
         self._writer: sqlite3.Connection | None = None
         self._watcher: sqlite3.Connection | None = None
@@ -390,9 +398,7 @@ class Database:
 
     def data_version(self) -> int:
         """A number that changes with every commit of any process (https://sqlite.org/pragma.html#pragma_data_version). Read on
-        a connection that never writes, because the pragma does not count a connection's own commits.
-
-                Raises Unavailable `database_unavailable`."""
+        a connection that never writes, because the pragma does not count a connection's own commits. Raises Unavailable."""
         with self._watching:
             try:
                 if self._watcher is None:
@@ -420,15 +426,37 @@ class Database:
         return raw
 
     def connection(self) -> Connection:
-        """This thread's connection, opened on first use."""
+        """This thread's connection, an idle or a new one on first use."""
         found: Connection | None = getattr(self._local, "connection", None)
         if found is None:
             try:
-                found = self._local.connection = self._connect()
-            except sqlite3.OperationalError as error:
-                raise translated(error) from error
-            with self._opening:
-                self._open.append(found)
+                found = self._idle.pop()
+            except IndexError:
+                found = self._opened()
+            found.thread = threading.current_thread()
+            self._local.connection = found
+        return found
+
+    def release(self) -> None:
+        """Let other threads have this thread's connection: what `connection` returned here must not
+        be used any more. Threads that wait would hold 0.4 MB each, most of it the parsed schema."""
+        found: Connection | None = getattr(self._local, "connection", None)
+        if found is None or found._begun:
+            return
+        self._local.connection = found.thread = None
+        if len(self._idle) < MOST_IDLE:
+            return self._idle.append(found)
+        with self._opening:
+            self._open.remove(found)
+        found.close()
+
+    def _opened(self) -> Connection:
+        try:
+            found = self._connect()
+        except sqlite3.OperationalError as error:
+            raise translated(error) from error
+        with self._opening:
+            self._open.append(found)
         return found
 
     @property
@@ -514,9 +542,9 @@ class Database:
             finally:
                 self.writers.release()
         with self._opening:
-            opened, self._open = self._open, []
+            opened, self._open, self._idle = self._open, [], []
         for connection in opened:
-            if connection.thread is threading.current_thread() or not connection.thread.is_alive():
+            if not connection.in_use_elsewhere:
                 connection.close()
         with self._watching:
             if self._watcher is not None:

@@ -93,7 +93,9 @@ class SnapshotDatabase(Database):
     def release_older(self) -> None:
         """Close older copies that no statement uses, so that their disk space becomes free."""
         with self._opening:
-            self._open = [each for each in self._open if each.thread.is_alive()]
+            self._open = [
+                each for each in self._open if each.thread is None or each.thread.is_alive()
+            ]
             found = list(self._open)
         for connection in found:
             if isinstance(connection, SnapshotConnection):

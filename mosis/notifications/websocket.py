@@ -21,14 +21,14 @@ import threading
 from collections import Counter
 from time import monotonic
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from mosis import events, problems
 from mosis.caller import Caller, client_address, is_in, network_of
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest
-from mosis.errors import Denied, LimitReached, NotFound, PortalError
+from mosis.errors import Denied, LimitReached, Malformed, NotFound, PortalError
 from mosis.events import Event
 from mosis.ids import request_id_of
 from mosis.notifications import feed
@@ -183,11 +183,11 @@ class Listener:
 
     def _admit(self, connection: Any, request: Any) -> Any:
         """Accept a handshake, or answer with a problem (RFC 9457)."""
-        connection.request_id = request_id_of(request.headers.get("X-Request-Id", ""))
+        connection.request_id = request_id_of(_field(request.headers, "X-Request-Id"))
         try:
             db = self.env.db.connection()
-            parts = urlsplit(request.path)
-            if parts.path not in PATHS:
+            path, _, query = request.path.partition("?")
+            if path not in PATHS:
                 raise NotFound("address here (events are at /v1/events)")
             credential = _credential(request.headers)
             try:
@@ -204,11 +204,13 @@ class Listener:
                     "Too many connections; close one, or try again later.",
                     retry_after_seconds=30,
                 )
-            after = parse_qs(parts.query).get("after")
+            after = parse_qs(query).get("after", [])
+            if len(after) > 1:
+                raise Malformed("malformed_request", "The query has `after` more than once.")
             connection.state_of_ours = (
                 caller,
                 credential,
-                events.number_of(db, caller, after[-1]) if after else events.newest(db, caller),
+                events.number_of(db, caller, after[0]) if after else events.newest(db, caller),
                 bool(after),
             )
             connection.account = caller.account
@@ -260,7 +262,7 @@ class Listener:
 
     def _address(self, connection: Any) -> str:
         remote = str(connection.remote_address[0]) if connection.remote_address else ""
-        forwarded_for = ",".join(connection.request.headers.get_all("X-Forwarded-For"))
+        forwarded_for = _field(connection.request.headers, "X-Forwarded-For")
         return client_address(self.env.config.trusted_proxy, remote, forwarded_for)
 
     def _caller(self, db: Connection, connection: Any, credential: str) -> Caller:
@@ -352,15 +354,21 @@ def _call(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
         loop.call_soon_threadsafe(woken.set)
 
 
+def _field(headers: Any, name: str) -> str:
+    """The value of a header; the lines of a repeated one are one list (RFC 9110, section 5.3). The
+    library's `get` raises for it."""
+    return ", ".join(headers.get_all(name))
+
+
 def _credential(headers: Any) -> str:
-    if key := headers.get("X-API-Key"):
-        return str(key).strip()
-    kind, _, credential = headers.get("Authorization", "").partition(" ")
+    if key := _field(headers, "X-API-Key"):
+        return key.strip()
+    kind, _, credential = _field(headers, "Authorization").partition(" ")
     if kind.lower() != "bearer" or not credential.strip():
         raise Denied(
             "unauthenticated", "Send `Authorization: Bearer` with an access token or an API key."
         )
-    return str(credential).strip()
+    return credential.strip()
 
 
 def _refusal(connection: Any, error: PortalError) -> Any:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 15
 IDLE_SECONDS = 10.0  # idle connections are closed after this
+LINE_BYTES = 998  # of a line (RFC 5321, section 4.5.3.1.6); servers refuse longer ones
 MESSAGES_OF_ONE = 100  # messages per connection; servers close longer ones
 
 
@@ -97,7 +98,9 @@ class Mailer:
 
         message = EmailMessage()
         sender = Address(self.name, addr_spec=self.sender)
-        message["From"], message["To"], message["Subject"] = sender, to, subject
+        message["From"], message["To"] = sender, to
+        # a header with a line separator is refused, and U+2028 is one too
+        message["Subject"] = "".join(filter(str.isprintable, subject))
         message["Date"] = datetime.now(UTC)
         message["Message-ID"] = (
             f"<{message_id}@{self.sender.rpartition('@')[2].rstrip('>') or 'localhost'}>"
@@ -105,9 +108,11 @@ class Mailer:
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: suppresses automatic replies
         if settings_url is not None:
             message["List-Unsubscribe"] = f"<{settings_url}>"  # RFC 2369
-        # Not quoted-printable: its soft line breaks would break links, which are copied from mail
-        # files.
-        message.set_content(text, cte="7bit" if text.isascii() else "8bit")
+        # Quoted-printable only where it must be: its soft line breaks would break links, which are
+        # copied from mail files.
+        longest = max(map(len, text.encode().splitlines()), default=0)
+        plain = "7bit" if text.isascii() else "8bit"
+        message.set_content(text, cte=plain if longest <= LINE_BYTES else "quoted-printable")
         if self.url is None:
             written = self._write(message, message_id)
             if not is_wanted():

@@ -34,9 +34,9 @@ log = logging.getLogger("mosis.server")
 SEND_BYTES = (
     18_000  # a response is sent when it is complete or this long: head and body leave together
 )
-FLUSH_BYTES = (
-    1024 * 1024
-)  # sent to one client in one turn, so that a fast reader does not delay the others
+# Sent to one client in one turn, so that a fast reader does not delay the others; nginx's
+# sendfile_max_chunk.
+FLUSH_BYTES = 2 * 1024 * 1024
 AHEAD_BYTES = 64 * 1024  # the next pipelined request starts when no more than this is unsent
 CACHED_AT_ONCE = 2  # pipelined requests that are answered from a cache in one turn
 LINGER_SECONDS = (
@@ -310,6 +310,8 @@ class Channel(HTTPChannel):
         self.total_outbufs_len += len(data)
         if not isinstance(data, ReadOnlyFileBasedBuffer):
             self.unsent_bytes += len(data)
+        elif _is_real(data.file):  # its buffer may have read ahead
+            os.lseek(data.file.fileno(), data.file.tell(), os.SEEK_SET)
 
     def _flush_some(self, do_close: bool = True) -> bool:
         """Replaces HTTPChannel._flush_some: sends what the client takes, at most FLUSH_BYTES; whether anything was sent.
@@ -349,7 +351,8 @@ class Channel(HTTPChannel):
                 break
             pieces.append(piece)
             size += len(piece)
-        sent = left = self.socket.send(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        more = socket.MSG_MORE if len(pieces) < len(self.outbufs) else 0  # a file follows the head
+        sent = left = self.socket.send(pieces[0] if len(pieces) == 1 else b"".join(pieces), more)
         self.total_outbufs_len -= sent
         self.unsent_bytes -= sent
         while pieces and left >= len(self.outbufs[0]):
@@ -364,15 +367,17 @@ class Channel(HTTPChannel):
         if not body.remain:
             self.outbufs.popleft().close()
             return 0
-        if isinstance(getattr(body.file, "raw", body.file), io.FileIO):
+        if _is_real(body.file):
+            # Without an offset it moves the file's position, which the count of downloads reads.
             sent = os.sendfile(
-                self._fileno, body.file.fileno(), body.file.tell(), min(body.remain, FLUSH_BYTES)
+                self._fileno, body.file.fileno(), None, min(body.remain, FLUSH_BYTES)
             )
+            body.remain -= sent
         else:
             sent = self.socket.send(body.get(BODY_BYTES))
+            body.skip(sent)
         if not sent:
             raise OSError("the file became shorter while it was sent")
-        body.skip(sent)
         self.total_outbufs_len -= sent
         return sent
 
@@ -450,3 +455,8 @@ class Channel(HTTPChannel):
                 begun = monotonic()
                 self.outbuf_lock.wait(left)
                 self._waited += monotonic() - begun
+
+
+def _is_real(file: Any) -> bool:
+    """Whether the kernel can read this file object itself."""
+    return isinstance(getattr(file, "raw", file), io.FileIO)

@@ -3,6 +3,7 @@ addresses."""
 
 import logging
 import threading
+from collections.abc import Callable
 from time import monotonic
 
 from mosis.fair_queue import FairQueue
@@ -15,16 +16,17 @@ THREADS = {"passwords": 2, "uploads": 3, "publishing": 2, "outside": 4, "telemet
 OF_ONE = {"uploads": 2, "publishing": 1, "outside": 3}
 
 
-def lanes(quick_threads: int) -> "dict[str, Lane]":
-    """Every lane, with its threads started."""
+def lanes(quick_threads: int, rests: Callable[[], None]) -> "dict[str, Lane]":
+    """Every lane, with its threads started; each calls `rests` after a request."""
     sizes = {"quick": quick_threads} | THREADS
-    return {name: Lane(name, size) for name, size in sizes.items()}
+    return {name: Lane(name, size, rests) for name, size in sizes.items()}
 
 
 class Lane:
     """Some threads and the channels that wait for them."""
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, rests: Callable[[], None]) -> None:
+        self._rests = rests
         self._waiting = FairQueue(OF_ONE.get(name, threads))
         self._busy = [False] * threads  # each thread writes its own
         self._threads = [
@@ -59,6 +61,7 @@ class Lane:
             self._busy[number] = True
             try:
                 channel.service()
+                self._rests()
             except Exception:
                 log.exception("unhandled exception in a worker")
             finally:

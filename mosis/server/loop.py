@@ -6,7 +6,7 @@ import resource
 import select
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -145,7 +145,7 @@ class Server(Listening):
     `admit(method, path, headers)` decides on each request as soon as its head is complete: it returns an Admission or raises
     PortalError, which is then the response. It runs in the loop's thread and must be quick; `headers` has WSGI names without
     HTTP_, such as CONTENT_LENGTH or X_API_KEY. Before that `ready(request)` may answer a request without body from a cache,
-    in the same thread; None passes it to the application.
+    in the same thread; None passes it to the application. A thread calls `rests` when it has served a request.
     Bodies over 64 KiB are stored in `temporary_dir`, which is emptied now. A head must be complete within
     `head_timeout_seconds`; a body may take `body_timeout_seconds` and a second more for each 16 KiB that arrived.
     One IPv4 address or IPv6 /64 may have `connections_per_address`, the networks in `proxies` any number. Responses that
@@ -164,6 +164,7 @@ class Server(Listening):
         temporary_dir: Path | None = None,
         *,
         ready: Ready = none_ready,
+        rests: Callable[[], None] = lambda: None,
         measures: MetricsRegistry | None = None,
         head_timeout_seconds: float = 15.0,
         body_timeout_seconds: float = 30.0,
@@ -178,7 +179,7 @@ class Server(Listening):
         self.bounds = Bounds(
             admit, ready, temporary_dir, head_timeout_seconds, body_timeout_seconds
         )
-        self.lanes = lanes(threads)
+        self.lanes = lanes(threads, rests)
         self.measures = measures or MetricsRegistry()
         self.measures.readings.append(self.readings)
         self.share = connections_per_address

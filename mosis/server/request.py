@@ -400,7 +400,7 @@ def _fields(block: bytes) -> dict[str, str]:
     return fields
 
 
-_remembered_fields = lru_cache(1024)(_fields)
+_remembered_fields = lru_cache(256)(_fields)
 
 
 def _ambiguous(detail: str) -> Malformed:

@@ -278,7 +278,7 @@ def _extract(package: BinaryIO, inside: str, sha256: str, target: Path) -> Binar
 
 
 DAY = 86_400
-MOST_KEYS = 20_000
+MOST_KEYS = 10_000  # of each kind; about 2 MiB
 
 
 class Fetched:

@@ -139,7 +139,7 @@ def _moment(name: str, given: str, *, end: bool) -> int:
     # an unencoded plus sign in a query is decoded as a space
     stamp = given + "T00:00:00Z" if is_day else given.replace(" ", "+")
     found = timestamps.seconds(stamp)
-    if found is None:
+    if found is None or not 0 <= found < timestamps.END:
         detail = f"{name} must be a day such as 2026-01-31 or a time such as 2026-01-31T12:00:00Z."
         raise Malformed("malformed_request", detail)
     return found + (DAY - 1 if is_day and end else 0)

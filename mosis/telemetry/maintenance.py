@@ -72,3 +72,4 @@ class Maintenance:
             # for example a full disk or a damaged file; the next round tries again
             except Exception:
                 log.exception("telemetry maintenance failed")
+            self.env.release_connections()

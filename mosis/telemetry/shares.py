@@ -12,7 +12,7 @@ from collections import OrderedDict
 from mosis.errors import LimitReached
 
 DAY = 86_400
-MOST_KEYS = 20_000  # entries, about 3 MB; beyond it the least recently used are evicted
+MOST_KEYS = 10_000  # entries, about 2 MiB; beyond it the least recently used are evicted
 
 
 class Shares:

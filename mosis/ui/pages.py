@@ -27,7 +27,7 @@ from mosis.ui.forms import Form
 from mosis.ui.rendering import message, message_or
 from mosis.web.answers import Answers, CachedResponse, place_of
 from mosis.web.idempotency import Retries
-from mosis.web.plugins import Callers, Errors, Inputs, Portal, address_of, problem
+from mosis.web.plugins import Callers, Errors, Inputs, Portal, problem, somebody
 from mosis.web.request import accepts_html, etag, names_tag, read_page, require_tag
 from mosis.web.routing import environ_path, limit_of
 
@@ -90,10 +90,7 @@ class Page:
         self.env = env
         self.public = public  # a public page, the same for all callers
         self.request_id: str = environ["mosis.request_id"]
-        self.caller = Caller(
-            address=address_of(env, environ),
-            client=bottle.request.get_header("User-Agent", "")[:200],
-        )
+        self.caller = somebody(env)
         self.form = Form([])
         self.problem: PortalError | None = None
         self._prefix = env.config.base_path
@@ -481,5 +478,5 @@ def _require(caller: Caller, scope: str) -> None:
 def _here() -> str:
     """The address of this page, as `next` of a sign-in."""
     environ = bottle.request.environ
-    path = quote(environ["PATH_INFO"].encode("latin-1"), safe="/")
+    path = quote(environ["PATH_INFO"], safe="/")
     return path + (f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else "")

@@ -16,7 +16,7 @@ LONGEST = 64  # characters
 _PARTS = re.compile(PATTERN)
 RULES: dict[str, Any] = {"type": "string", "maxlength": LONGEST, "regex": PATTERN}  # of a schema
 NO_MOMENT = "This is not a valid date and time between 2000 and 2099."
-_END = 4_102_444_800  # 2100-01-01T00:00:00Z
+END = 4_102_444_800  # 2100-01-01T00:00:00Z
 _LEAP_DAYS = ((6, 30), (12, 31))  # all leap seconds so far (RFC 3339, appendix D)
 
 
@@ -30,21 +30,28 @@ def seconds(stamp: str) -> int | None:
     minute, second = _minute(stamp[:16], found[3]), int(found[1])
     if minute is None:
         return None
-    if second == 60:
-        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=minute)
-        if (at.hour, at.minute) != (23, 59) or (at.month, at.day) not in _LEAP_DAYS:
-            return None
+    if second == 60 and not _ends_with_leap_second(minute):
+        return None
     return minute + second
 
 
 def stored(stamp: str | None) -> str | None:
     """A timestamp as it is stored and shown, in UTC and whole seconds; None for what is no moment of this century."""
     moment = seconds(stamp) if stamp is not None else None
-    text = clock.text(moment) if moment is not None and 0 < moment < _END else ""
+    text = clock.text(moment) if moment is not None and 0 < moment < END else ""
     return text if clock.is_time(text) else None
 
 
-@lru_cache(4096)
+def _ends_with_leap_second(minute: int) -> bool:
+    """Whether there can be a second 60 in the minute with this start."""
+    try:
+        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=minute)
+    except OverflowError:  # its offset leads out of the years 1 to 9999
+        return False
+    return (at.hour, at.minute) == (23, 59) and (at.month, at.day) in _LEAP_DAYS
+
+
+@lru_cache(256)
 def _minute(start: str, offset: str) -> int | None:
     """Cached, because the events of a batch are close together and parsing a time is slow."""
     try:

@@ -87,7 +87,8 @@ def errors(env: Context) -> bottle.HTTPResponse:
 @operation(PAGE, query=SEARCH)
 def search(env: Context) -> bottle.HTTPResponse:
     """The sections of the documents that contain every word of `q`, as a page."""
-    return _page(docs_search.page(bottle.request.query.get("q", ""), env.config.store_name))
+    query = bottle.request.query.getunicode("q", "")
+    return _page(docs_search.page(query, env.config.store_name))
 
 
 @operation(PAGE)

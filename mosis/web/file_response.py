@@ -182,7 +182,7 @@ def _moment(text: str | None) -> datetime | None:
     13.1.3)."""
     try:
         found = parsedate_to_datetime(text) if text else None
-    except ValueError:
+    except (ValueError, OverflowError):  # of a year or an offset that is too large
         return None
     if found is not None and found.tzinfo is None:
         return found.replace(tzinfo=UTC) if _ASCTIME.match(str(text)) else None

@@ -117,7 +117,12 @@ class Portal(bottle.Bottle):
             self.see_host(environ.get("HTTP_HOST", ""))
         if self.see_proxy is not None:
             self.see_proxy(environ)
-        version, path = split_version(own_path(self.prefix, environ.get("PATH_INFO", "/")))
+        whole = environ.get("PATH_INFO", "/")
+        if not whole.isascii():
+            # Bottle leaves out bytes that are not UTF-8: the address would be another one than that
+            # for which the server admitted the request.
+            whole = _readable(whole)
+        version, path = split_version(own_path(self.prefix, whole))
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = self.prefix + version, path
         shown: dict[str, Any] = {}
 
@@ -250,7 +255,7 @@ class Portal(bottle.Bottle):
             except bottle.HTTPError:
                 return False
             query = environ.get("QUERY_STRING", "")
-            location = quote(environ.get("SCRIPT_NAME", "") + shorter, encoding="latin-1")
+            location = quote(environ.get("SCRIPT_NAME", "") + shorter)
             response.status = 308
             response.set_header("Location", location + (f"?{query}" if query else ""))
             response.set_header("Cache-Control", "no-store")
@@ -330,10 +335,7 @@ class Callers:
         On public addresses, credentials of another scheme are ignored (a proxy with its own
         passwords forwards them), and for reads so are invalid credentials.
         """
-        nobody = Caller(
-            address=address_of(self.env, bottle.request.environ),
-            client=bottle.request.get_header("User-Agent", "")[:200],
-        )
+        nobody = somebody(self.env)
         try:
             caller = self._credential_holder(db, nobody) if looks else nobody
         except Denied:
@@ -446,9 +448,17 @@ def address_of(env: Context, environ: Mapping[str, Any]) -> str:
     )
 
 
+def somebody(env: Context) -> Caller:
+    """Who sends the request, before anything is known but address and program. User-Agent is shown to
+    the owners of accounts, also in subjects of mails: as one line of printable characters."""
+    agent: str = bottle.request.get_header("User-Agent", "")
+    client = "".join(filter(str.isprintable, agent))[:200]
+    return Caller(address=address_of(env, bottle.request.environ), client=client)
+
+
 def _readable(value: str) -> str:
-    """A header's value (PEP 3333: bytes as Latin-1) as valid UTF-8, which is what Bottle takes it
-    for: other bytes become U+FFFD, and are refused or not found later."""
+    """A header's value or a path (PEP 3333: bytes as Latin-1) as valid UTF-8, which is what Bottle
+    takes it for: other bytes become U+FFFD, and are refused or not found later."""
     return value.encode("latin-1").decode("utf-8", "replace").encode().decode("latin-1")
 
 

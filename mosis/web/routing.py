@@ -64,7 +64,7 @@ def environ_path(environ: Mapping[str, Any]) -> str:
 
 def elsewhere(primary_url: str, environ: Mapping[str, Any]) -> str:
     """The address of a request at the primary."""
-    path = quote(environ_path(environ), safe="/!$&'()*+,;=:@~-._", encoding="latin-1")
+    path = quote(environ_path(environ), safe="/!$&'()*+,;=:@~-._")
     query = environ.get("QUERY_STRING", "")
     return f"{primary_url}{path}" + (f"?{query}" if query else "")
 

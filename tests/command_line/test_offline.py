@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mosis.client.config import Config, normal_url
+from mosis.client.config import Config, is_plain_text, normal_url
 from mosis.client.output import Stop
 from mosis.client.project import bump, next_version
 from mosis.web.cli import zipapp
@@ -104,6 +104,18 @@ def test_addresses_are_compared_in_one_form() -> None:
     assert normal_url("apps.example.net/") == "https://apps.example.net"
     assert normal_url("localhost:8080") == "http://localhost:8080"
     assert normal_url("HTTPS://Apps.example.net/v1/") == "https://apps.example.net"
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("localhost", True), ("127.0.0.1", True), ("127.255.0.9", True), ("[::1]", True), ("127.evil.example", False),
+        ("127.0.0.1.evil.example", False), ("127.1", False), ("localhost.evil.example", False), ("[::2]", False), ("a", False),
+    ],
+)  # fmt: skip
+def test_credentials_go_without_encryption_to_this_machine_alone(host: str, here: bool) -> None:
+    assert is_plain_text(f"http://{host}:8080") is not here
+    assert not is_plain_text(f"https://{host}")
 
 
 def test_the_configuration_reads_what_it_has_written(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from html import escape
 
 import pytest
 
@@ -93,6 +94,7 @@ def test_a_search_shows_what_was_typed_as_text(client: Client, query: str) -> No
     assert answer.status in (200, 400)
     assert "<script" not in text
     if answer.status == 200:
+        assert f'value="{escape(query)}"' in text
         assert "form-action 'self'" in answer.headers["content-security-policy"]
     client.get("/docs/search?q=" + "a" * 101).expect(400)
     client.get("/docs/search").expect(200)

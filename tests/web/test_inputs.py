@@ -1,7 +1,9 @@
 """What real clients and proxies send: foreign credentials, repeated and blank parameters, forms of addresses."""
 
 import ipaddress
+import random
 import re
+from urllib.parse import quote
 
 import bottle
 import pytest
@@ -315,3 +317,83 @@ def test_only_x_forwarded_for_names_the_client(
         assert next(each["network"] for each in sessions if each["current"]) == network
     records = [each for each in caplog.records if "X-Real-IP is not read" in each.getMessage()]
     assert len(records) == ("X-Real-IP" in headers)
+
+
+@pytest.mark.parametrize("header", ["If-Modified-Since", "If-Unmodified-Since"])
+def test_a_date_that_is_none_is_ignored(client: Client, header: str) -> None:
+    words = (
+        "Mon,",
+        "01",
+        "Jan",
+        "2027",
+        "00:00:00",
+        "GMT",
+        "9" * 30,
+        "+" + "9" * 20,
+        "-2359",
+        "0001",
+        "9999",
+    )
+    rng = random.Random(7)
+    dates = [f"Mon, 01 Jan {year} 00:00:00 {zone}" for year in words for zone in words]
+    dates += [" ".join(rng.choices(words, k=rng.randint(1, 7))) for _ in range(300)]
+    for date in dates:
+        answer = client.get("/v1/store/index.json", headers={header: date})
+        assert answer.status in (200, 304, 412), date
+
+
+ENDS_OF_TIME = [
+    f"{day}T{time}{offset}"
+    for day in ("0001-01-01", "0000-12-31", "1970-01-01", "2099-12-31", "2100-06-30", "9999-12-31")
+    for time in ("00:00:00", "23:59:59", "23:59:60", "00:00:60")
+    for offset in ("Z", "+23:59", "-23:59")
+]
+
+
+def test_the_ends_of_time_are_times_or_refused(client: Client) -> None:
+    alice = client.register()
+    client.out(alice)
+    sender = {
+        "app_id": "com.acme.notes",
+        "app_version": "1.0.0",
+        "mosis_version": "1.0.0",
+        "device_id": "ab" * 32,
+    }
+    batch = sender | {
+        "session_id": "s",
+        "events": [{"type": "app_start", "timestamp": each} for each in ENDS_OF_TIME],
+    }
+    taken = client.post("/v1/telemetry/events", batch).expect(202)
+    assert taken["accepted"] + taken["rejected"] == len(ENDS_OF_TIME)
+    for stamp in ENDS_OF_TIME:
+        crash = {"type": "E", "message": "m", "stack_trace": ""}
+        report = sender | {"timestamp": stamp, "crash": crash}
+        assert client.post("/v1/telemetry/crashes", report).status in (202, 422), stamp
+        key = {"name": "k", "scopes": ["apps:read"], "expires_at": stamp}
+        assert client.post("/v1/keys", key, as_=alice).status in (201, 422), stamp
+        for query in (
+            f"from={quote(stamp)}&to={quote(stamp)}",
+            f"to={quote(stamp)}",
+            f"from={stamp[:10]}&to={stamp[:10]}",
+        ):
+            for what in ("analytics", "analytics?granularity=hour", "downloads"):
+                path = f"/v1/apps/com.acme.notes/{what}"
+                answer = client.get(f"{path}{'&' if '?' in path else '?'}{query}", as_=alice)
+                assert answer.status in (200, 400), (path, query)
+
+
+@pytest.mark.parametrize(
+    "agent", ["\u2028Bcc: eve@example.net", "\x85x", "a\u202egnp.exe", "\x1fx", "😀", "\ud800"]
+)
+def test_whatever_a_program_calls_itself_its_owner_is_told_of_it(
+    client: Client, agent: str
+) -> None:
+    alice = client.register()
+    sent = {"User-Agent": agent.encode("utf-8", "surrogatepass").decode("latin-1")}
+    client.sign_in(alice, headers=sent, address="192.0.2.1")
+    client.work()
+    (told,) = client.notifications(alice)
+    assert told["kind"] == "security.signed_in_elsewhere"
+    assert told["data"]["client"].isprintable()
+    subjects = [each.subject for each in client.env.mailer.written_to(alice.email)]
+    assert any("Somebody signed in" in each for each in subjects), subjects
