@@ -75,7 +75,7 @@ class Connection:
     def all(self, sql: str, *values: Any, into: type[Row] | None = None) -> list[Any]:
         """Every row, as tuples or as the dataclass `into`. Rows are fetched at once: an open cursor would keep the WAL from
         being checkpointed."""
-        rows = self._rest(self._run(sql, values))
+        rows = self._fetched(self._run(sql, values).fetchall)
         return rows if into is None else [into(*row) for row in rows]
 
     def all_until(self, deadline: float, sql: str, *values: Any) -> list[Any]:
@@ -99,7 +99,7 @@ class Connection:
 
     def one(self, sql: str, *values: Any, into: type[Row] | None = None) -> Any:
         """The first row, as a tuple or as the dataclass `into`; None if there is none."""
-        row = self._first(self._run(sql, values))
+        row = self._fetched(self._run(sql, values).fetchone)
         return row if row is None or into is None else into(*row)
 
     def select(self, record: type[Stored], where: str, *values: Any) -> list[Stored]:
@@ -123,11 +123,11 @@ class Connection:
         """Every row as {column: value}."""
         cursor = self._run(sql, values)
         names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in self._rest(cursor)]
+        return [dict(zip(names, row, strict=True)) for row in self._fetched(cursor.fetchall)]
 
     def value(self, sql: str, *values: Any) -> Any:
         """The first column of the first row or None."""
-        row = self._first(self._run(sql, values))
+        row = self._fetched(self._run(sql, values).fetchone)
         return None if row is None else row[0]
 
     def has(self, sql: str, *values: Any) -> bool:
@@ -283,9 +283,8 @@ class Connection:
         """Statements of this thread read one state of the database. Keep it short, for the WAL."""
         self._execute("BEGIN")
         try:
-            self._execute(
-                "SELECT 1 FROM sqlite_schema LIMIT 1"
-            ).fetchone()  # BEGIN alone reads nothing
+            # BEGIN alone reads nothing
+            self._execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
             yield
         finally:
             if self.writing:
@@ -336,15 +335,9 @@ class Connection:
         except sqlite3.DatabaseError as error:
             raise self._translated(error) from error
 
-    def _first(self, cursor: sqlite3.Cursor) -> Any:
+    def _fetched(self, fetch: Callable[[], Any]) -> Any:
         try:
-            return cursor.fetchone()
-        except sqlite3.DatabaseError as error:
-            raise self._translated(error) from error
-
-    def _rest(self, cursor: sqlite3.Cursor) -> list[Any]:
-        try:
-            return cursor.fetchall()
+            return fetch()
         except sqlite3.DatabaseError as error:
             raise self._translated(error) from error
 
@@ -527,15 +520,13 @@ class Database:
         open until the process ends: closing it while in use would crash SQLite."""
         if self._open and self.writers.acquire(timeout=BUSY_SECONDS):
             try:
-                with suppress(
-                    sqlite3.Error, Unavailable
-                ):  # a full disk: what is in the WAL is safe there
+                # a full disk: what is in the WAL is safe there
+                with suppress(sqlite3.Error, Unavailable):
                     if self.checkpoints and self.damage is None:
                         self.connection().checkpoint("TRUNCATE")
                 if self._writer is not None:
-                    if (
-                        self.damage is not None
-                    ):  # or the last connection that is closed would move the WAL
+                    # or the last connection that is closed would move the WAL
+                    if self.damage is not None:
                         self._writer.execute("PRAGMA query_only = ON")
                     self._writer.close()
                     self._writer = None
