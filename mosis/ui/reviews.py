@@ -31,7 +31,7 @@ from mosis.publishing.versions import Version
 from mosis.ui import listing_changes as listings
 from mosis.ui.apps import CHECKBOX
 from mosis.ui.pages import Page, Section
-from mosis.validation import Schema
+from mosis.validation import Json, Schema
 from mosis.web.listing_changes import STATES as LISTING_STATES
 from mosis.web.long_poll import in_turn
 from mosis.web.plugins import Portal
@@ -205,7 +205,7 @@ def _messages(db: Connection, version: Version) -> list[tuple[Any, str]]:
     return [(message, _name(db, message.author_id)) for message in found]
 
 
-def _chosen(tree: list[ReviewFile], findings: Iterable[dict[str, Any]]) -> ReviewFile | None:
+def _chosen(tree: list[ReviewFile], findings: Iterable[Json]) -> ReviewFile | None:
     """The file named in the query, otherwise the first to look at: changed, and with a finding."""
     wanted = request.query.getunicode("file")
     if wanted is not None:
@@ -230,11 +230,11 @@ def _file(
     review: Review,
     version: Version,
     chosen: ReviewFile,
-    findings: Iterable[dict[str, Any]],
-) -> dict[str, Any]:
+    findings: Iterable[Json],
+) -> Json:
     """The view of the chosen file: both pictures, or a part of the diff."""
     path = chosen.path
-    by_line: dict[int, list[dict[str, Any]]] = {}
+    by_line: dict[int, list[Json]] = {}
     for finding in findings:
         if finding["path"] == path and finding["line"]:
             by_line.setdefault(finding["line"], []).append(finding)

@@ -17,7 +17,8 @@ from mosis.validation import addresses, names, timestamps
 from mosis.validation.choices import one_of
 from mosis.validation.fast_path import Check, compiled
 
-Finding = dict[str, Any]
+Json = dict[str, Any]  # an object, of a request or a response
+Finding = Json
 FurtherRules = Callable[[Mapping[str, Any]], Iterable[Finding]]
 Schema = dict[str, dict[str, Any]]
 # any number of lines, without other control characters

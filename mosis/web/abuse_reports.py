@@ -1,7 +1,5 @@
 """Reports of abuse over HTTP: from anybody, and at the review desk."""
 
-from typing import Any
-
 import bottle
 
 from mosis.caller import Caller
@@ -9,7 +7,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import abuse_reports, apps
 from mosis.publishing.abuse_reports import OUTCOMES, REASONS, ReportedApp
-from mosis.validation import Schema, required_text
+from mosis.validation import Json, Schema, required_text
 from mosis.web.auth import EMAIL
 from mosis.web.request import listed, read_choice, read_page, spend
 from mosis.web.schemas import (
@@ -74,9 +72,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation({202: RECEIVED}, body=REPORT, refuses="limit_reached")
-def report(
-    env: Context, db: Connection, caller: Caller, package_id: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def report(env: Context, db: Connection, caller: Caller, package_id: str, body: Json) -> Json:
     """Report an app to the reviewers."""
     count_report(env, caller)
     made = abuse_reports.add(env, db, caller, package_id, body)
@@ -85,7 +81,7 @@ def report(
 
 
 @operation(list_of("apps", REPORTED_APP))
-def index(db: Connection, caller: Caller) -> dict[str, Any]:
+def index(db: Connection, caller: Caller) -> Json:
     """The apps with open reports: first those that verified accounts have reported, then the longest
     wait."""
     page = abuse_reports.index(db, caller, read_page(int, int))
@@ -93,7 +89,7 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation(list_of("reports", ABUSE_REPORT), query=only("state", STATES))
-def of_app(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def of_app(db: Connection, caller: Caller, app: str) -> Json:
     """The reports of an app, newest first."""
     found = abuse_reports.for_reviewer(db, caller, app)
     state = str(read_choice("state", *STATES, default="open"))
@@ -102,7 +98,7 @@ def of_app(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
 
 
 @operation(CLOSED, body=CLOSE, refuses="already_decided")
-def close(db: Connection, caller: Caller, app: str, body: dict[str, Any]) -> dict[str, Any]:
+def close(db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Close the reports of an app that were read: dismiss them, or suspend the app."""
     closed = abuse_reports.close(db, caller, app, body["outcome"], body["comment"], body["newest"])
     return {"closed": closed, "app_status": apps.get(db, app).status}
@@ -113,7 +109,7 @@ def count_report(env: Context, caller: Caller) -> None:
     spend(env, "abuse_reports", caller.developer_id or caller.client_network)
 
 
-def public(db: Connection, group: ReportedApp) -> dict[str, Any]:
+def public(db: Connection, group: ReportedApp) -> Json:
     app = apps.get(db, group.app_id)
     return shown(
         REPORTED_APP,

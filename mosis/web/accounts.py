@@ -1,7 +1,5 @@
 """The caller's own account."""
 
-from typing import Any
-
 import bottle
 
 from mosis import audit, events
@@ -11,7 +9,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import accounts, identities, personal_data, second_factor
 from mosis.people.accounts import Developer
-from mosis.validation import Schema
+from mosis.validation import Json, Schema
 from mosis.validation.names import NAME
 from mosis.web.request import listed, read_page, require_match, spend
 from mosis.web.schemas import (
@@ -86,7 +84,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation({200: {"oneOf": [OWN, HOLDER]}})
-def me(db: Connection, caller: Caller) -> dict[str, Any]:
+def me(db: Connection, caller: Caller) -> Json:
     """The caller's account; for an API key or a device login, its account and its rights."""
     developer = accounts.get(db, caller.account)
     if caller.scopes is None:
@@ -102,7 +100,7 @@ def me(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation(OWN, body=CHANGE, matches=True)
-def change(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def change(db: Connection, caller: Caller, body: Json) -> Json:
     """Change the caller's name, or which kinds of notifications are mailed."""
     with db.write():
         require_match(lambda: _own(db, accounts.get(db, caller.account)))
@@ -113,7 +111,7 @@ def change(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, An
 
 
 @operation(body=ERASE, optional=True, matches=True, refuses="invalid_credentials")
-def erase(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
+def erase(env: Context, db: Connection, caller: Caller, body: Json) -> None:
     """Erase the caller's account: personal data is deleted, published apps stay under a pseudonym
     or are withdrawn."""
     require_match(lambda: _own(db, accounts.get(db, caller.account)))
@@ -124,13 +122,13 @@ def erase(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
 
 
 @operation(each(many(dict)))
-def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def export(env: Context, db: Connection, caller: Caller) -> Json:
     """All data about the caller: lists of rows by name."""
     return personal_data.export(env, db, caller)
 
 
 @operation(list_of("entries", ENTRY))
-def trail(db: Connection, caller: Caller) -> dict[str, Any]:
+def trail(db: Connection, caller: Caller) -> Json:
     """The lines of the audit trail about the caller's account and apps, newest first."""
     page = audit.index(db, read_page(int), owner_id=caller.account)
     return listed(
@@ -140,17 +138,17 @@ def trail(db: Connection, caller: Caller) -> dict[str, Any]:
     )
 
 
-def public(db: Connection, developer: Developer) -> dict[str, Any]:
+def public(db: Connection, developer: Developer) -> Json:
     passwords = ["password"] * bool(developer.password_hash)
     providers = passwords + identities.providers_of(db, developer.id)
     has_second_factor = second_factor.active(db, developer.id) is not None
     return shown(DEVELOPER, developer, providers=providers, second_factor=has_second_factor)
 
 
-def entry(each: Entry) -> dict[str, Any]:
+def entry(each: Entry) -> Json:
     return shown(ENTRY, each, network=each.address, details=each.facts)
 
 
-def _own(db: Connection, developer: Developer) -> dict[str, Any]:
+def _own(db: Connection, developer: Developer) -> Json:
     """The account as its owner sees it."""
     return public(db, developer) | {"mail": events.mail_choices(db, developer.id)}

@@ -14,7 +14,7 @@ from mosis.publishing import apps, listing_changes, rollout_plans, versions
 from mosis.publishing.apps import STATUSES, App
 from mosis.publishing.listing_changes import ListingChange
 from mosis.telemetry import rollout_health
-from mosis.validation import LINES, Finding, Schema, finding, findings_of, pattern
+from mosis.validation import LINES, Finding, Json, Schema, finding, findings_of, pattern
 from mosis.validation.addresses import WEB_ADDRESS, normal_web_address
 from mosis.validation.names import LINE, NAME, TAG
 from mosis.web.request import created, listed, read_choice, read_page, require_match, spend
@@ -52,9 +52,7 @@ _FIELDS: Schema = {
     },
     "homepage": {"type": "string", "nullable": True, "maxlength": 500, "regex": WEB_ADDRESS},
 }
-_DEFAULT_PLAN: dict[str, Any] = {
-    "rollout_plan": {"type": "dict", "nullable": True, "schema": ROLLOUT_PLAN}
-}
+_DEFAULT_PLAN: Json = {"rollout_plan": {"type": "dict", "nullable": True, "schema": ROLLOUT_PLAN}}
 CREATE = (
     _FIELDS
     | _DEFAULT_PLAN
@@ -124,7 +122,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("apps", APP, total=int), query=only("status", STATUSES))
-def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def index(env: Context, db: Connection, caller: Caller) -> Json:
     """The caller's apps, newest first."""
     status = read_choice("status", *STATUSES)
     page, total = apps.index(db, caller, read_page(str), status)
@@ -137,7 +135,7 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     further=further_findings,
     refuses="package_id_taken quota_exceeded prefix_reserved",
 )
-def create(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def create(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Create an app. Its package_id is unique in the portal."""
     rollout_health.check_counted(env, None, body.get("rollout_plan"), "/rollout_plan")
     app = apps.create(db, env.config, caller, _normal(body))
@@ -145,15 +143,13 @@ def create(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -
 
 
 @operation(APP)
-def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def show(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     """One app of the caller."""
     return public(env, db, apps.with_role(db, caller, app, "viewer"))
 
 
 @operation(APP, body=CHANGE, further=further_findings, matches=True)
-def change(
-    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def change(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Change an app. What the store shows of it changes once a reviewer has approved it."""
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
@@ -161,9 +157,7 @@ def change(
         return public(env, db, change_fields(env, db, caller, found, body))
 
 
-def change_fields(
-    env: Context, db: Connection, caller: Caller, found: App, fields: dict[str, Any]
-) -> App:
+def change_fields(env: Context, db: Connection, caller: Caller, found: App, fields: Json) -> App:
     """Change fields that were checked by CHANGE, in the running transaction. Raises LimitReached,
     Invalid."""
     rollout_health.check_counted(env, found.id, fields.get("rollout_plan"), "/rollout_plan")
@@ -181,7 +175,7 @@ def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
         apps.delete(db, caller, found)
 
 
-def _normal(fields: dict[str, Any]) -> dict[str, Any]:
+def _normal(fields: Json) -> Json:
     """The fields in their stored form: each tag once, regardless of case, and the homepage's host
     in lower case."""
     if "tags" in fields:
@@ -194,20 +188,18 @@ def _normal(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def public(env: Context, db: Connection, app: App) -> dict[str, Any]:
+def public(env: Context, db: Connection, app: App) -> Json:
     return _public(env, app, versions.latest(db, app.id), listing_changes.waiting(db, app.id))
 
 
-def public_list(env: Context, db: Connection, found: list[App]) -> list[dict[str, Any]]:
+def public_list(env: Context, db: Connection, found: list[App]) -> list[Json]:
     """As `public` for each, with two queries for all."""
     ids = [app.id for app in found]
     latest, pending = versions.latest_of(db, ids), listing_changes.waiting_of(db, ids)
     return [_public(env, app, latest.get(app.id), pending.get(app.id)) for app in found]
 
 
-def _public(
-    env: Context, app: App, latest: str | None, pending: ListingChange | None
-) -> dict[str, Any]:
+def _public(env: Context, app: App, latest: str | None, pending: ListingChange | None) -> Json:
     icon = env.url(f"/assets/{app.id}/icon-128.png") if latest else None
     plan = rollout_plans.default_of(app)
     return shown(

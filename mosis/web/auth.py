@@ -11,7 +11,7 @@ from mosis.credentials import tokens, totp
 from mosis.database import Connection
 from mosis.people import accounts, second_factor
 from mosis.people.accounts import Session, SignedIn
-from mosis.validation import Finding, findings_of, names, required_text
+from mosis.validation import Finding, Json, findings_of, names, required_text
 from mosis.validation.addresses import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
@@ -93,14 +93,14 @@ def routes(app: bottle.Bottle) -> None:
     further=password_findings,
     refuses="email_taken registration_closed",
 )
-def register(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def register(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Register an account. The response is signed in."""
     spend(env, "registration", caller.network)
     return created(public(db, accounts.register(env, db, caller, **body)), "/v1/auth/me")
 
 
 @operation(SIGNED_IN, body=LOGIN, refuses="invalid_credentials second_factor_required")
-def login(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def login(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Sign in with a password.
 
     401 is the same, after the same time, whether the account exists or not. An account with a
@@ -111,9 +111,7 @@ def login(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
 
 
 @operation(SIGNED_IN, body=SECOND_STEP, refuses="invalid_code")
-def second_factor_step(
-    env: Context, db: Connection, caller: Caller, body: dict[str, Any]
-) -> dict[str, Any]:
+def second_factor_step(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Sign in with the ticket of the first step and a code of the authenticator app, or a recovery code."""
     account = second_factor.account_of(env, db, body["ticket"])
     spend_code(env, caller, account, body["code"])
@@ -121,7 +119,7 @@ def second_factor_step(
 
 
 @operation(SIGNED_IN, body=REFRESH)
-def refresh(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def refresh(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Exchange a refresh token for a new pair of tokens; each refresh token is valid once.
 
     Using one again ends the session, because it may have been stolen.
@@ -130,13 +128,13 @@ def refresh(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) 
 
 
 @operation(body=LOGOUT, optional=True)
-def logout(db: Connection, caller: Caller, body: dict[str, Any]) -> None:
+def logout(db: Connection, caller: Caller, body: Json) -> None:
     """End the session, or all sessions of the account."""
     accounts.logout(db, caller, everywhere=body.get("everywhere", False))
 
 
 @operation(list_of("sessions", SESSION))
-def sessions(db: Connection, caller: Caller) -> dict[str, Any]:
+def sessions(db: Connection, caller: Caller) -> Json:
     """The active sessions of the caller, newest first."""
     page = accounts.sessions(db, caller, read_page(str))
     return listed("sessions", page, [_session(each, caller) for each in page.rows])
@@ -168,7 +166,7 @@ def spend_code(env: Context, caller: Caller, developer_id: str, code: str) -> No
         spend(env, "code_all", developer_id)
 
 
-def public(db: Connection, signed_in: SignedIn) -> dict[str, Any]:
+def public(db: Connection, signed_in: SignedIn) -> Json:
     return {
         "developer": faces.public(db, signed_in.developer),
         "access_token": signed_in.access_token,
@@ -179,6 +177,6 @@ def public(db: Connection, signed_in: SignedIn) -> dict[str, Any]:
     }
 
 
-def _session(session: Session, caller: Caller) -> dict[str, Any]:
+def _session(session: Session, caller: Caller) -> Json:
     current = session.id == caller.session_id
     return shown(SESSION, session, network=session.address, current=current)

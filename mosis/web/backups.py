@@ -1,7 +1,6 @@
 """Copies, the replica and the last drill over HTTP (role admin)."""
 
 from dataclasses import asdict
-from typing import Any
 
 import bottle
 
@@ -9,6 +8,7 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.operations.backup import copies, drills
+from mosis.validation import Json
 from mosis.web.request import listed, read_page
 from mosis.web.schemas import EMPTY, ID, list_of, nullable, operation, shape, shown
 
@@ -22,7 +22,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("backups", COPY, replica=nullable(dict), drill=nullable(dict)))
-def index(env: Context, db: Connection) -> dict[str, Any]:
+def index(env: Context, db: Connection) -> Json:
     """The existing copies, the replica and the last drill."""
     page = copies.index(env.config, read_page(str))
     rows = [shown(COPY, each) for each in page.rows]
@@ -31,7 +31,7 @@ def index(env: Context, db: Connection) -> dict[str, Any]:
 
 
 @operation({202: ASKED}, body=EMPTY)
-def make(db: Connection, caller: Caller) -> dict[str, Any]:
+def make(db: Connection, caller: Caller) -> Json:
     """Request a copy of the database, the package list and the secrets; it is made by a job."""
     bottle.response.status = 202
     return {"job": copies.request_copy(db, caller.account)}

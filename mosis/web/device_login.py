@@ -13,7 +13,7 @@ from mosis.credentials.oauth.trusted import LONGEST
 from mosis.database import Connection
 from mosis.errors import Malformed
 from mosis.people import device_login, trusted_publishers
-from mosis.validation import Finding, Schema, finding, required_text, some_of
+from mosis.validation import Finding, Json, Schema, finding, required_text, some_of
 from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
 from mosis.web.auth import SECOND_FACTOR_CODE, TOKENS, spend_code
@@ -100,7 +100,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(BEGUN, body=BEGIN, further=_scope_findings, form=True)
-def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def begin(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Start a device login (RFC 8628). Show user_code to the user, and poll POST /auth/token every
     interval seconds."""
     spend(env, "device", caller.network)
@@ -125,7 +125,7 @@ def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
     refuses="unsupported_grant_type authorization_pending slow_down access_denied expired_token"
     " invalid_grant provider_unavailable",
 )
-def token(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def token(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Poll whether a device login has been approved; or exchange an ID token of a build server.
 
     A device login gets its tokens in the end (RFC 8628), a trusted publisher one of 15 minutes for one
@@ -152,7 +152,7 @@ def token(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
 
 
 @operation(ASKED)
-def show(env: Context, db: Connection, caller: Caller, user_code: str) -> dict[str, Any]:
+def show(env: Context, db: Connection, caller: Caller, user_code: str) -> Json:
     """The details of the device login with this user code."""
     spend(env, "guess", caller.account)
     login = device_login.find(db, user_code)
@@ -160,7 +160,7 @@ def show(env: Context, db: Connection, caller: Caller, user_code: str) -> dict[s
 
 
 @operation(DECIDED, body=APPROVE, refuses="not_found second_factor_required invalid_code")
-def approve(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def approve(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Approve or deny a device login."""
     spend(env, "guess", caller.account)
     if "code" in body:

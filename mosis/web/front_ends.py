@@ -1,7 +1,6 @@
 """What store front ends send to the primary. Not for accounts: a secret that both share."""
 
 import hmac
-from typing import Any
 
 import bottle
 
@@ -9,7 +8,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Denied, NotFound
 from mosis.store import download_batches
-from mosis.validation import Schema
+from mosis.validation import Json, Schema
 from mosis.web.schemas import operation, shape
 
 COUNTED = shape("CountedDownloads", added=bool)
@@ -30,7 +29,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(COUNTED, body=DOWNLOADS, refuses="not_found")
-def downloads(env: Context, db: Connection, body: dict[str, Any]) -> dict[str, Any]:
+def downloads(env: Context, db: Connection, body: Json) -> Json:
     """Add the downloads that a store front end has counted, once for each `batch`. For front ends
     only: with FRONT_END_SECRET as the bearer token."""
     require_secret(env)

@@ -1,13 +1,12 @@
 """The queue of background jobs over HTTP (role admin)."""
 
-from typing import Any
-
 import bottle
 
 from mosis import jobs
 from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.jobs import Job
+from mosis.validation import Json
 from mosis.web.request import listed, read_choice, read_page
 from mosis.web.schemas import (
     EMPTY,
@@ -41,17 +40,17 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("jobs", JOB), query=only("state", jobs.STATES))
-def index(db: Connection) -> dict[str, Any]:
+def index(db: Connection) -> Json:
     """The background jobs, newest first."""
     page = jobs.index(db, read_page(str), read_choice("state", *jobs.STATES))
     return listed("jobs", page, [public(job) for job in page.rows])
 
 
 @operation(JOB, body=EMPTY, refuses="invalid_state")
-def retry(db: Connection, caller: Caller, job: str) -> dict[str, Any]:
+def retry(db: Connection, caller: Caller, job: str) -> Json:
     """Run a dead job again."""
     return public(jobs.retry(db, caller, job))
 
 
-def public(job: Job) -> dict[str, Any]:
+def public(job: Job) -> Json:
     return shown(JOB, job)

@@ -20,6 +20,7 @@ from mosis.people.signing_keys import SigningKey
 from mosis.publishing import apps, package_files, versions
 from mosis.validation import (
     Finding,
+    Json,
     Schema,
     finding,
     findings_of,
@@ -135,7 +136,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("keys", KEY))
-def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
+def api_keys(db: Connection, caller: Caller) -> Json:
     """The active API keys of the caller, newest first."""
     page = keys.index(db, caller, read_page(str))
     return listed("keys", page, [public_api_key(key) for key in page.rows])
@@ -157,7 +158,7 @@ def _key_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 @operation({201: NEW_KEY}, body=API_KEY, further=_key_findings, refuses="limit_reached not_found")
-def add_api_key(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def add_api_key(db: Connection, caller: Caller, body: Json) -> Json:
     """Create an API key. `key` is shown only in this response."""
     key, secret = keys.add(
         db, caller, NewKey(**body | {"expires_at": timestamps.stored(body.get("expires_at"))})
@@ -166,7 +167,7 @@ def add_api_key(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[st
 
 
 @operation(KEY)
-def show_api_key(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
+def show_api_key(db: Connection, caller: Caller, key: str) -> Json:
     """One active API key, without the key itself."""
     return public_api_key(keys.get(db, caller, key))
 
@@ -217,7 +218,7 @@ def _check_signature(env: Context, url: str) -> None:
         )
 
 
-def _labelled(db: Connection, caller: Caller, match: dict[str, Any]) -> dict[str, Any]:
+def _labelled(db: Connection, caller: Caller, match: Json) -> Json:
     """Revoke the key and give the scanner feedback, with a hash in place of the secret."""
     known = keys.is_known(db, match["token"])
     if known:
@@ -231,7 +232,7 @@ def _labelled(db: Connection, caller: Caller, match: dict[str, Any]) -> dict[str
 
 
 @operation(list_of("signing_keys", PUBLIC_KEY))
-def index(db: Connection, caller: Caller) -> dict[str, Any]:
+def index(db: Connection, caller: Caller) -> Json:
     """All signing keys of the caller, newest first."""
     page = signing_keys.index(db, caller.account, read_page(str))
     return listed("signing_keys", page, [public(key) for key in page.rows])
@@ -243,14 +244,14 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     further=_signing_key_findings,
     refuses="signing_key_exists limit_reached",
 )
-def add(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def add(db: Connection, caller: Caller, body: Json) -> Json:
     """Register an Ed25519 public key, as PEM or base64."""
     key = signing_keys.add(db, caller, **body)
     return created(public(key), f"/v1/signing-keys/{key.id}")
 
 
 @operation(PUBLIC_KEY)
-def show(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
+def show(db: Connection, caller: Caller, key: str) -> Json:
     """One signing key."""
     return public(signing_keys.get(db, caller.account, key))
 
@@ -264,7 +265,7 @@ def revoke(db: Connection, caller: Caller, key: str) -> None:
 
 
 @operation(VERIFIED, query=OF_VERIFY, refuses="package_unavailable gone")
-def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, Any]:
+def verify(env: Context, db: Connection, caller: Caller, key: str) -> Json:
     """Whether the package of a version of the caller is signed with this key; the file is read
     again."""
     found, query = signing_keys.get(db, caller.account, key), bottle.request.query
@@ -290,9 +291,9 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, 
     }
 
 
-def public_api_key(key: ApiKey) -> dict[str, Any]:
+def public_api_key(key: ApiKey) -> Json:
     return shown(KEY, key)
 
 
-def public(key: SigningKey) -> dict[str, Any]:
+def public(key: SigningKey) -> Json:
     return shown(PUBLIC_KEY, key, public_key=packages.to_pem(key.public_key))

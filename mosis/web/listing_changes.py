@@ -1,7 +1,6 @@
 """Listing changes over HTTP, for the owners of an app and for reviewers."""
 
 import json
-from typing import Any
 
 import bottle
 
@@ -11,7 +10,7 @@ from mosis.publishing import apps, listing_changes
 from mosis.publishing.apps import App
 from mosis.publishing.listing_changes import FIELDS, ListingChange
 from mosis.publishing.reviews import REASONS
-from mosis.validation import Schema
+from mosis.validation import Json, Schema
 from mosis.web.request import listed, read_choice, read_page, require_match
 from mosis.web.reviews import APPROVE, REJECT
 from mosis.web.schemas import (
@@ -71,7 +70,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("listing_changes", LISTING_CHANGE))
-def of_app(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def of_app(db: Connection, caller: Caller, app: str) -> Json:
     """The waiting and the newest decided changes of an app's listing, newest first."""
     found = apps.with_role(db, caller, app, "viewer")
     page = listing_changes.of_app(db, found, read_page(str))
@@ -79,7 +78,7 @@ def of_app(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
 
 
 @operation(LISTING_CHANGE)
-def show_own(db: Connection, caller: Caller, app: str, change: str) -> dict[str, Any]:
+def show_own(db: Connection, caller: Caller, app: str, change: str) -> Json:
     """One change of an app's listing."""
     found = apps.with_role(db, caller, app, "viewer")
     return public(listing_changes.get(db, change, found), found)
@@ -96,7 +95,7 @@ def withdraw(db: Connection, caller: Caller, app: str, change: str) -> None:
 
 
 @operation(list_of("listing_changes", LISTING_CHANGE), query=only("state", STATES))
-def index(db: Connection, caller: Caller) -> dict[str, Any]:
+def index(db: Connection, caller: Caller) -> Json:
     """Listing changes that wait, longest first, or that are decided, newest first."""
     state = str(read_choice("state", *STATES, default="waiting"))
     page = listing_changes.queue(db, caller, read_page(str, str), state)
@@ -105,13 +104,13 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation(FOR_REVIEWERS)
-def show(db: Connection, caller: Caller, change: str) -> dict[str, Any]:
+def show(db: Connection, caller: Caller, change: str) -> Json:
     """One listing change with everything that a reviewer needs to decide."""
     return for_reviewers(db, listing_changes.for_reviewer(db, caller, change))
 
 
 @operation(LISTING_CHANGE, body=APPROVE_LISTING, refuses="already_decided listing_edited")
-def approve(db: Connection, caller: Caller, change: str, body: dict[str, Any]) -> dict[str, Any]:
+def approve(db: Connection, caller: Caller, change: str, body: Json) -> Json:
     """Approve a revision of a listing change; the store shows it."""
     comment = body.get("comment", "")
     approved = listing_changes.approve(db, caller, change, body["revision"], comment)
@@ -119,7 +118,7 @@ def approve(db: Connection, caller: Caller, change: str, body: dict[str, Any]) -
 
 
 @operation(LISTING_CHANGE, body=REJECT_LISTING, refuses="already_decided listing_edited")
-def reject(db: Connection, caller: Caller, change: str, body: dict[str, Any]) -> dict[str, Any]:
+def reject(db: Connection, caller: Caller, change: str, body: Json) -> Json:
     """Reject a revision of a listing change, with reasons and a comment."""
     reasons = [*dict.fromkeys(body["reasons"])]
     rejected = listing_changes.reject(
@@ -128,12 +127,12 @@ def reject(db: Connection, caller: Caller, change: str, body: dict[str, Any]) ->
     return public(rejected, apps.get(db, rejected.app_id))
 
 
-def public(change: ListingChange, app: App) -> dict[str, Any]:
+def public(change: ListingChange, app: App) -> Json:
     changes = listing_changes.differences(change, app)
     return shown(LISTING_CHANGE, change, package_id=app.package_id, changes=changes)
 
 
-def for_reviewers(db: Connection, change: ListingChange) -> dict[str, Any]:
+def for_reviewers(db: Connection, change: ListingChange) -> Json:
     app = apps.get(db, change.app_id)
     return public(change, app) | {
         "because": json.loads(change.because),

@@ -1,14 +1,12 @@
 """Notifications over HTTP."""
 
-from typing import Any
-
 import bottle
 
 from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.events import Event
 from mosis.notifications import feed
-from mosis.validation import Schema
+from mosis.validation import Json, Schema
 from mosis.web.request import listed, read_page, read_switch
 from mosis.web.schemas import ID, TIME, list_of, nullable, operation, shape
 
@@ -34,7 +32,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("notifications", NOTIFICATION, unread=int), query=UNREAD)
-def index(db: Connection, caller: Caller) -> dict[str, Any]:
+def index(db: Connection, caller: Caller) -> Json:
     """The caller's notifications, newest first."""
     unread = read_switch("unread")
     page = feed.index(db, caller, read_page(int), unread=unread)
@@ -47,16 +45,16 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation(NOTIFICATION)
-def read(db: Connection, caller: Caller, event: str) -> dict[str, Any]:
+def read(db: Connection, caller: Caller, event: str) -> Json:
     """Mark one notification as read."""
     return public(feed.read(db, caller, event))
 
 
 @operation(READ)
-def read_all(db: Connection, caller: Caller) -> dict[str, Any]:
+def read_all(db: Connection, caller: Caller) -> Json:
     """Mark all notifications as read."""
     return {"read": feed.read_all(db, caller)}
 
 
-def public(event: Event) -> dict[str, Any]:
+def public(event: Event) -> Json:
     return feed.shown(event)

@@ -14,7 +14,7 @@ from mosis.credentials.oauth import AuthorizationResponse
 from mosis.database import Connection
 from mosis.errors import Malformed, PortalError
 from mosis.people import identities
-from mosis.validation import Schema, pattern
+from mosis.validation import Json, Schema, pattern
 from mosis.web import auth
 from mosis.web.long_poll import suspend
 from mosis.web.request import spend
@@ -51,9 +51,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(BEGUN, body=BEGIN, optional=True, refuses="provider_unavailable forbidden")
-def begin(
-    env: Context, db: Connection, caller: Caller, provider: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def begin(env: Context, db: Connection, caller: Caller, provider: str, body: Json) -> Json:
     """Start a sign-in at a provider: send the browser to redirect_url within 10 minutes."""
     with turn(env, provider):
         spend(env, "sign_in_network", caller.network)
@@ -89,7 +87,7 @@ def come_back(env: Context, db: Connection, caller: Caller, provider: str) -> An
 
 
 @operation(auth.SIGNED_IN, body=EMPTY, refuses=REFUSED)
-def collect(env: Context, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
+def collect(env: Context, db: Connection, caller: Caller, provider: str) -> Json:
     """Fetch the result of a sign-in that was started with return_to: once, within a minute, by the
     same browser."""
     signed_in = identities.collect(env, db, caller, provider, browser_of(env))

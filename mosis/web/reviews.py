@@ -1,7 +1,6 @@
 """The review desk over HTTP (role reviewer)."""
 
 import json
-from typing import Any
 
 import bottle
 
@@ -21,7 +20,7 @@ from mosis.publishing import (
 from mosis.publishing.review_policy import Changes
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, Schema, required_text, some_of
+from mosis.validation import LINES, Json, Schema, required_text, some_of
 from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
 from mosis.web.request import listed, read_choice, read_page, require_match
@@ -126,7 +125,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("reviews", REVIEW), query=only("state", STATES))
-def index(db: Connection, caller: Caller) -> dict[str, Any]:
+def index(db: Connection, caller: Caller) -> Json:
     """Reviews that are waiting, claimed or decided; longest wait first."""
     state = read_choice("state", *STATES, default="waiting")
     page = reviews.index(db, caller, read_page(str, str), str(state))
@@ -134,12 +133,12 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation(WHOLE)
-def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def show(db: Connection, caller: Caller, review: str) -> Json:
     """One review with everything that a reviewer needs to decide."""
     return whole(db, reviews.for_reviewer(db, caller, review))
 
 
-def whole(db: Connection, found: Review) -> dict[str, Any]:
+def whole(db: Connection, found: Review) -> Json:
     version = reviews.version_of(db, found)
     return public(db, found) | {
         "because": json.loads(found.because),
@@ -170,7 +169,7 @@ def package(env: Context, db: Connection, caller: Caller, review: str) -> bottle
 
 
 @operation(list_of("files", REVIEW_FILE, since=nullable(str)))
-def files(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def files(db: Connection, caller: Caller, review: str) -> Json:
     """The files of the version and of the last published one, by path, and which differ."""
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     before = versions.last_published(db, version)
@@ -191,19 +190,19 @@ def file(
 
 
 @operation(REVIEW, body=EMPTY, refuses="already_decided")
-def claim(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def claim(db: Connection, caller: Caller, review: str) -> Json:
     """Claim a review for two hours; repeating extends the claim by two hours."""
     return public(db, reviews.claim(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
 @operation(REVIEW, body=EMPTY, refuses="already_decided")
-def release(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def release(db: Connection, caller: Caller, review: str) -> Json:
     """Return a review to the queue, at its old place."""
     return public(db, reviews.release(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
 @operation(REVIEW, body=APPROVE, optional=True, refuses="already_decided")
-def approve(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
+def approve(db: Connection, caller: Caller, review: str, body: Json) -> Json:
     """Approve a version."""
     return public(
         db,
@@ -218,7 +217,7 @@ def approve(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -
 
 
 @operation(REVIEW, body=MARK, matches=True, refuses="invalid_state")
-def mark(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
+def mark(db: Connection, caller: Caller, review: str, body: Json) -> Json:
     """Mark an approved version as a security release, or remove the mark."""
     with db.write():
         found = reviews.for_reviewer(db, caller, review)
@@ -227,7 +226,7 @@ def mark(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> d
 
 
 @operation(REVIEW, body=REJECT, refuses="already_decided")
-def reject(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
+def reject(db: Connection, caller: Caller, review: str, body: Json) -> Json:
     """Reject a version, with reasons and a comment."""
     return public(
         db,
@@ -255,7 +254,7 @@ def send_review_file(content: review_files.Content, path: str) -> bottle.HTTPRes
     return response
 
 
-def changed(found: Changes, version: Version) -> dict[str, Any]:
+def changed(found: Changes, version: Version) -> Json:
     """The changes of a version, in the form of responses."""
     return {
         "since": found.since and found.since.version,
@@ -270,7 +269,7 @@ def changed(found: Changes, version: Version) -> dict[str, Any]:
     }
 
 
-def public(db: Connection, review: Review) -> dict[str, Any]:
+def public(db: Connection, review: Review) -> Json:
     version = reviews.version_of(db, review)
     package_id = apps.get(db, version.app_id).package_id
     return shown(

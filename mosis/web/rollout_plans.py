@@ -1,7 +1,5 @@
 """The rollout plan of a version over HTTP, and the schemas of plans, also of those of apps."""
 
-from typing import Any
-
 import bottle
 
 from mosis.caller import Caller
@@ -12,7 +10,7 @@ from mosis.publishing.halting import SESSIONS_AT_LEAST
 from mosis.publishing.rollout_plans import MOST_HOURS
 from mosis.publishing.versions import Version
 from mosis.telemetry import rollout_health
-from mosis.validation import Schema
+from mosis.validation import Json, Schema
 from mosis.web.request import require_match, spend
 from mosis.web.schemas import COUNT, TIME, extended_with, many, nullable, one_of, operation, shape
 
@@ -93,16 +91,14 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(WHOLE)
-def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> Json:
     """The rollout plan of a version, with the figures counted so far."""
     found = versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
     return whole(env, db, found)
 
 
 @operation(WHOLE, body=ROLLOUT_PLAN, matches=True, refuses="invalid_state")
-def put(
-    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def put(env: Context, db: Connection, caller: Caller, app: str, version: str, body: Json) -> Json:
     """Set or replace the rollout plan of a version."""
     rollout_plans.check(body)
     with db.write():
@@ -123,6 +119,6 @@ def remove(env: Context, db: Connection, caller: Caller, app: str, version: str)
         rollout_plans.remove(db, caller, found)
 
 
-def whole(env: Context, db: Connection, version: Version) -> dict[str, Any]:
+def whole(env: Context, db: Connection, version: Version) -> Json:
     shown = rollout_plans.public(rollout_plans.get(db, version.id)) or {}
     return shown | {"figures": rollout_health.figures(env, version)}

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import quote
 
 import bottle
@@ -23,7 +23,7 @@ from mosis.store.listings import Listing
 from mosis.store.published_index import NotHere
 from mosis.store.search import Query
 from mosis.store.updates import Device, Offer
-from mosis.validation import Schema, choices
+from mosis.validation import Json, Schema, choices
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
@@ -215,7 +215,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("apps", STORE_APP), query=SEARCH | COOLDOWN)
-def index(env: Context, db: Connection) -> dict[str, Any]:
+def index(env: Context, db: Connection) -> Json:
     """Published apps: all, or those that match a search; any text is a valid search."""
     query = bottle.request.query
     sort = read_choice("sort", *search.SORTS, default="") or ""
@@ -231,7 +231,7 @@ def index(env: Context, db: Connection) -> dict[str, Any]:
 
 
 @operation(STORE_APP, query=COOLDOWN)
-def show(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
+def show(env: Context, db: Connection, package_id: str) -> Json:
     """One published app."""
     return public(
         env, listings.get(db, package_id, store_updates.published_before(env, read_age()))
@@ -239,14 +239,14 @@ def show(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
 
 
 @operation(list_of("versions", STORE_VERSION))
-def history(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
+def history(env: Context, db: Connection, package_id: str) -> Json:
     """The published versions of an app, newest first."""
     page = listings.history(db, package_id, read_page(str, str))
     return listed("versions", page, [shown(STORE_VERSION, version) for version in page.rows])
 
 
 @operation(list_of("categories", CATEGORY))
-def categories(db: Connection) -> dict[str, Any]:
+def categories(db: Connection) -> Json:
     """The categories by name, each with the number of its apps."""
     page = listings.categories(db, read_page(str))
     return listed("categories", page, [{"name": name, "apps": count} for name, count in page.rows])
@@ -282,7 +282,7 @@ def updates(env: Context, db: Connection) -> bytes:
 
 
 @operation(OFFERS, body=UPDATES)
-def updates_of_many(env: Context, db: Connection, body: dict[str, Any]) -> bytes:
+def updates_of_many(env: Context, db: Connection, body: Json) -> bytes:
     """The same as JSON, for up to 500 apps."""
     device = read_device(body, body.get("min_age_days", 0))
     return shown_updates(env, db, body["pkgs"], device)
@@ -394,7 +394,7 @@ def _gzipped(env: Context, sequence: int) -> Callable[[], tuple[BinaryIO, int, s
 
 
 @operation(STORE_KEYS)
-def store_key(env: Context) -> dict[str, Any] | bottle.HTTPResponse:
+def store_key(env: Context) -> Json | bottle.HTTPResponse:
     """The public keys that sign the store's index, the current one first."""
     if not env.read_only:
         return {"keys": index_keys.public_keys(index_keys.index_keys(env))}
@@ -489,7 +489,7 @@ def package_path(of: Listing | Offer) -> str:
     return f"/packages/{of.developer_id}/{of.app_id}/{quote(of.version)}/package.mosis"
 
 
-def public(env: Context, listing: Listing) -> dict[str, Any]:
+def public(env: Context, listing: Listing) -> Json:
     assets, version = f"/assets/{listing.app_id}", listing.version_id
     return shown(
         STORE_APP,

@@ -1,7 +1,6 @@
 """Telemetry over HTTP: intake from devices, and analytics for developers."""
 
 import re
-from typing import Any
 
 import bottle
 
@@ -25,7 +24,7 @@ from mosis.telemetry.schemas import (
 )
 from mosis.telemetry.shares import DAY
 from mosis.telemetry.telemetry_apps import Settings
-from mosis.validation import Schema
+from mosis.validation import Json, Schema
 from mosis.web.request import listed, read_choice, read_page, require_match
 from mosis.web.schemas import (
     COUNT,
@@ -166,7 +165,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation({202: RECEIPT}, body=EVENTS, gzip_limit_bytes=BODY_LIMIT_BYTES)
-def events(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def events(env: Context, caller: Caller, body: Json) -> Json:
     """Send a batch of events; the response is sent when it is stored on disk."""
     receipt = intake.take(env, body, caller)
     bottle.response.status = 202
@@ -174,19 +173,19 @@ def events(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]
 
 
 @operation({202: CRASH_RECEIPT}, body=CRASH_SENT, gzip_limit_bytes=CRASH_BODY_LIMIT_BYTES)
-def crash(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def crash(env: Context, caller: Caller, body: Json) -> Json:
     """Send a crash report with its stack trace; fields that are too long are shortened."""
     receipt = crashes.take(env, body, caller)
     bottle.response.status = 202
     return public_receipt(receipt) | ({"truncated": True} if receipt.truncated else {})
 
 
-def public_receipt(receipt: Receipt) -> dict[str, Any]:
+def public_receipt(receipt: Receipt) -> Json:
     return shown(RECEIPT, receipt)
 
 
 @operation(list_of("batches", dict, crash_reports=many(dict), days=many(dict)))
-def export(env: Context, device_id: str) -> dict[str, Any]:
+def export(env: Context, device_id: str) -> Json:
     """Everything stored about a device, for anybody who knows its id."""
     wanted = read_page(int)
     stored = devices.export(env, _device(device_id), wanted.position or 0, wanted.limit)
@@ -209,7 +208,7 @@ def _device(device_id: str) -> str:
 
 
 @operation(list_of("crashes", GROUP), query=only("state", STATES))
-def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def groups(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     """The crashes of an app, grouped by type and top frames, newest group first."""
     owned, telemetry = apps.with_role(db, caller, app, "viewer"), env.telemetry.connection()
     page = crashes.index(
@@ -219,16 +218,14 @@ def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 
 
 @operation(WHOLE_GROUP)
-def group(env: Context, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
+def group(env: Context, db: Connection, caller: Caller, app: str, group: str) -> Json:
     """One group of crashes, with its days and samples."""
     owned, telemetry = apps.with_role(db, caller, app, "viewer"), env.telemetry.connection()
     return whole_group(telemetry, crashes.get(telemetry, owned.id, group))
 
 
 @operation(WHOLE_GROUP, body=DECISION, matches=True)
-def decide(
-    env: Context, db: Connection, caller: Caller, app: str, group: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def decide(env: Context, db: Connection, caller: Caller, app: str, group: str, body: Json) -> Json:
     """Mark a group of crashes as resolved or open."""
     owned, telemetry = apps.with_role(db, caller, app, "publisher"), env.telemetry.connection()
     crashes.get(telemetry, owned.id, group)
@@ -238,7 +235,7 @@ def decide(
         return whole_group(telemetry, crashes.change(telemetry, owned.id, group, body["state"]))
 
 
-def public_group(telemetry: Connection, found: Group) -> dict[str, Any]:
+def public_group(telemetry: Connection, found: Group) -> Json:
     versions = [
         {"version": version, "count": count}
         for version, count in crashes.versions(telemetry, found.id)
@@ -247,7 +244,7 @@ def public_group(telemetry: Connection, found: Group) -> dict[str, Any]:
     return shown(GROUP, found, devices=devices, versions=versions)
 
 
-def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
+def whole_group(telemetry: Connection, found: Group) -> Json:
     days = [
         {"day": text(day * DAY)[:10], "count": count}
         for day, count in crashes.days(telemetry, found.id)
@@ -259,7 +256,7 @@ def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
 
 
 @operation(ANALYTICS, query=RANGE)
-def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def show(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     """The sums of an app over some days or hours."""
     owned, query = apps.with_role(db, caller, app, "viewer"), bottle.request.query
     span = read_choice("granularity", "day", "hour", default="day") or "day"
@@ -271,7 +268,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
 
 
 @operation(DOWNLOADS, query=DAYS)
-def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     """The downloads of an app, betas included, by day, version or channel."""
     owned, query = apps.with_role(db, caller, app, "viewer"), bottle.request.query
     by = downloads.read_by(query.get("by"))
@@ -291,7 +288,7 @@ def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[s
 
 
 @operation(SETTINGS)
-def choices(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def choices(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     """The telemetry settings of an app."""
     return public_settings(
         telemetry_apps.settings(
@@ -301,9 +298,7 @@ def choices(env: Context, db: Connection, caller: Caller, app: str) -> dict[str,
 
 
 @operation(SETTINGS, body=CHOICES, matches=True)
-def choose(
-    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def choose(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Change the telemetry settings of an app."""
     owned, telemetry = apps.with_role(db, caller, app, "owner"), env.telemetry.connection()
     with telemetry.write():
@@ -312,5 +307,5 @@ def choose(
         return public_settings(telemetry_apps.change(telemetry, owned.id, body))
 
 
-def public_settings(chosen: Settings) -> dict[str, Any]:
+def public_settings(chosen: Settings) -> Json:
     return shown(SETTINGS, chosen)

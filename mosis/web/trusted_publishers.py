@@ -12,7 +12,7 @@ from mosis.database import Connection
 from mosis.people import trusted_publishers
 from mosis.people.trusted_publishers import SCOPES, TrustedPublisher
 from mosis.publishing import apps
-from mosis.validation import Finding, Schema, some_of
+from mosis.validation import Finding, Json, Schema, some_of
 from mosis.web.request import created, listed, read_page, require_match
 from mosis.web.schemas import (
     ID,
@@ -66,7 +66,7 @@ def _findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
 
 
 @operation(list_of("publishers", PUBLISHER))
-def index(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def index(db: Connection, caller: Caller, app: str) -> Json:
     """The trusted publishers of an app, the newest first."""
     found = apps.with_role(db, caller, app, "viewer")
     page = trusted_publishers.index(db, found, read_page(str))
@@ -74,9 +74,7 @@ def index(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
 
 
 @operation({201: PUBLISHER}, body=ADD, further=_findings, refuses="limit_reached")
-def add(
-    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def add(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Trust a build server: ID tokens of this issuer with these claims may be exchanged for tokens of the app."""
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
@@ -85,7 +83,7 @@ def add(
 
 
 @operation(PUBLISHER)
-def show(db: Connection, caller: Caller, app: str, publisher: str) -> dict[str, Any]:
+def show(db: Connection, caller: Caller, app: str, publisher: str) -> Json:
     """One trusted publisher."""
     found = apps.with_role(db, caller, app, "viewer")
     return public(trusted_publishers.get(db, found, publisher))
@@ -101,5 +99,5 @@ def remove(db: Connection, caller: Caller, app: str, publisher: str) -> None:
         trusted_publishers.remove(db, caller, one)
 
 
-def public(publisher: TrustedPublisher) -> dict[str, Any]:
+def public(publisher: TrustedPublisher) -> Json:
     return shown(PUBLISHER, publisher, added_by=publisher.developer_id)
