@@ -234,11 +234,7 @@ def _add_development(add: Add) -> None:
     made.add_argument("--name", help="the name of the app")
     made.add_argument("--author")
     made.add_argument("--email", help="the author's e-mail address")
-    made = add(
-        "check",
-        "run the portal's checks, offline",
-        lambda config, output, args: develop.check(config, output, args),
-    )
+    made = add("check", "run the portal's checks, offline", develop.check)
     made.add_argument("path", nargs="?", default=".", metavar="DIR|FILE")
     _flag(made, "--watch", "check again after each change, until Ctrl-C")
     made.add_argument("--app", metavar="ID", help="the package id that the package must have")
@@ -248,11 +244,7 @@ def _add_development(add: Add) -> None:
         metavar="PUBLIC",
         help="a public key that may have signed the package (file or base64)",
     )
-    made = add(
-        "build",
-        "make the signed package of a folder",
-        lambda config, output, args: develop.build(config, output, args),
-    )
+    made = add("build", "make the signed package of a folder", develop.build)
     made.add_argument("path", nargs="?", default=".", metavar="DIR")
     made.add_argument("-o", "--output", metavar="FILE", help="where to write it (a file or folder)")
     made.add_argument("--bump", choices=PARTS, help="raise the version first")
@@ -364,9 +356,7 @@ def _add_review_and_devices(add: Add) -> None:
     made.add_argument(
         "--to", metavar="DIR", help="where to (default: a folder named as the package)"
     )
-    made.add_argument(
-        "--store-key", metavar="KEY", help="the store's public key, where it was not seen before"
-    )
+    _store_key(made)
     made.add_argument(
         "--accept-key",
         metavar="FINGERPRINT",
@@ -377,12 +367,13 @@ def _add_review_and_devices(add: Add) -> None:
     made.add_argument(
         "--key", action="append", metavar="PUBLIC", help="who must have signed it (file or base64)"
     )
-    made.add_argument(
-        "--store", action="store_true", help="compare it with the store's signed index"
-    )
-    made.add_argument(
-        "--store-key", metavar="KEY", help="the store's public key, where it was not seen before"
-    )
+    _flag(made, "--store", "compare it with the store's signed index")
+    _store_key(made)
+
+
+def _store_key(made: argparse.ArgumentParser) -> None:
+    text = "the store's public key, where it was not seen before"
+    made.add_argument("--store-key", metavar="KEY", help=text)
 
 
 def _version(made: argparse.ArgumentParser) -> None:

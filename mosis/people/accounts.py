@@ -322,6 +322,14 @@ def promote(db: Connection, email: str, role: str) -> Developer:
         return get(db, developer.id)
 
 
+def check_another(caller: Caller, developer_id: str) -> None:
+    """Raises Denied `forbidden` for the caller's own account."""
+    if developer_id == caller.account:
+        raise Denied(
+            "forbidden", "Nobody changes their own role or suspension; ask another administrator."
+        )
+
+
 def set_role(db: Connection, caller: Caller, developer_id: str, role: str) -> None:
     """Give an account a role, in the running transaction; effective from the next request on."""
     db.update("developers", "id = ?", developer_id, role=role)

@@ -10,7 +10,6 @@ from mosis.caller import ROLES, Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
-from mosis.errors import Denied
 from mosis.operations import doctor, readiness
 from mosis.operations.backup import copies, drills
 from mosis.people import account_recovery, accounts
@@ -80,7 +79,7 @@ def invite(env: Context, db: Connection, caller: Caller, page: Page) -> HTTPResp
 
 def set_role(db: Connection, caller: Caller, page: Page, developer: str) -> Any:
     """Give an account a role."""
-    _not_oneself(caller, developer)
+    accounts.check_another(caller, developer)
     form = page.form.checked(ROLE)
     with db.write():
         accounts.get(db, developer)
@@ -90,7 +89,7 @@ def set_role(db: Connection, caller: Caller, page: Page, developer: str) -> Any:
 
 def suspend(db: Connection, caller: Caller, page: Page, developer: str) -> Any:
     """Suspend an account, or let it in again."""
-    _not_oneself(caller, developer)
+    accounts.check_another(caller, developer)
     suspended = page.form.checked(SUSPEND)["suspended"] == "yes"
     with db.write():
         accounts.get(db, developer)
@@ -154,11 +153,3 @@ def drill(db: Connection, page: Page) -> HTTPResponse:
     """Have the replica restored and checked."""
     drills.request_drill(db)
     return page.see_other("/console/admin", notice="drill_asked")
-
-
-def _not_oneself(caller: Caller, developer: str) -> None:
-    """Raises Denied."""
-    if developer == caller.account:
-        raise Denied(
-            "forbidden", "Nobody changes their own role or suspension; ask another administrator."
-        )

@@ -6,7 +6,6 @@ from mosis import audit
 from mosis.caller import ROLES, Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Denied
 from mosis.people import account_recovery, accounts
 from mosis.publishing import apps
 from mosis.validation import Json, Schema
@@ -63,10 +62,7 @@ def developers(db: Connection) -> Json:
 @operation(people.DEVELOPER, body=DEVELOPER)
 def change_developer(db: Connection, caller: Caller, developer: str, body: Json) -> Json:
     """Change an account's role, suspend it, or lift its suspension."""
-    if developer == caller.account:
-        raise Denied(
-            "forbidden", "Nobody changes their own role or suspension; ask another administrator."
-        )
+    accounts.check_another(caller, developer)
     with db.write():
         accounts.get(db, developer)
         if "role" in body:
