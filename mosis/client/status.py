@@ -33,7 +33,7 @@ def status(portal: Portal, output: Output, args: Namespace) -> int:
         row = next((each for each in versions if each["state"] in MOVING), versions[0])
         address = f"{at}/versions/{row['id']}"
         return show_outcome(
-            output, watch(portal, output, address, _moves, "{version}: {state} ...")
+            output, watch(portal, output, address, MOVING, "{version}: {state} ...")
         )
     figures = _figures(portal, at, args.app)
     names = ("version", "channel", "state", "rollout_percent", "next_step")
@@ -143,10 +143,6 @@ def _figures(portal: Portal, at: str, package_id: str) -> dict[str, Any]:
             "downloads"
         ]
     return found
-
-
-def _moves(version: dict[str, Any]) -> bool:
-    return version["state"] in MOVING
 
 
 def _queue(version: dict[str, Any]) -> Any:
