@@ -6,19 +6,9 @@ from pathlib import Path
 
 # Network file systems: WAL mode needs all processes on one host (https://sqlite.org/wal.html, Overview).
 NETWORK = {
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "9p",
-    "fuse.sshfs",
-    "fuse.rclone",
-    "fuse.s3fs",
-    "afs",
-    "ceph",
-    "glusterfs",
-}
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.rclone", "fuse.s3fs", "afs",
+    "ceph", "glusterfs",
+}  # fmt: skip
 
 
 def free_bytes(folder: Path) -> int:

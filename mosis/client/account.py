@@ -18,13 +18,9 @@ from mosis.packages import ed25519
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 SCOPES = [
-    "apps:read",
-    "apps:write",
-    "versions:upload",
-    "versions:publish",
-    "telemetry:read",
+    "apps:read", "apps:write", "versions:upload", "versions:publish", "telemetry:read",
     "keys:manage",
-]
+]  # fmt: skip
 
 
 def login(portal: Portal, output: Output, args: Namespace) -> int:

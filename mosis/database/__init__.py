@@ -7,18 +7,7 @@ from mosis.database.records import Record, columns
 from mosis.ids import new_id
 
 __all__ = [
-    "SQLITE_VERSION",
-    "Connection",
-    "Database",
-    "MigrationError",
-    "Record",
-    "columns",
-    "faults",
-    "has_full_text_search",
-    "has_tables",
-    "in_use",
-    "migrate",
-    "new_id",
-    "schema_number",
+    "SQLITE_VERSION", "Connection", "Database", "MigrationError", "Record", "columns", "faults",
+    "has_full_text_search", "has_tables", "in_use", "migrate", "new_id", "schema_number",
     "statements",
-]
+]  # fmt: skip

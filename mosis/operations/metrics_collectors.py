@@ -19,21 +19,10 @@ from mosis.publishing import review_queue, versions
 
 # Error codes with which mosis/server/ and admission refuse a request.
 REFUSED = (
-    "ambiguous_request",
-    "expectation_failed",
-    "header_too_large",
-    "internal",
-    "invalid_token",
-    "malformed_request",
-    "no_space",
-    "not_implemented",
-    "request_timeout",
-    "suspended",
-    "too_large",
-    "too_many_uploads",
-    "unauthenticated",
-    "uri_too_long",
-)
+    "ambiguous_request", "expectation_failed", "header_too_large", "internal", "invalid_token",
+    "malformed_request", "no_space", "not_implemented", "request_timeout", "suspended", "too_large",
+    "too_many_uploads", "unauthenticated", "uri_too_long",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

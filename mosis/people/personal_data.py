@@ -81,23 +81,9 @@ EXPORTED = {
 }
 
 JSON_COLUMNS = (
-    "claims",
-    "fields",
-    "before",
-    "scopes",
-    "apps",
-    "kinds",
-    "tags",
-    "data",
-    "details",
-    "reasons",
-    "mail_choices",
-    "manifest",
-    "rollout_plan",
-    "steps",
-    "halt_when",
-    "halted",
-)
+    "claims", "fields", "before", "scopes", "apps", "kinds", "tags", "data", "details", "reasons",
+    "mail_choices", "manifest", "rollout_plan", "steps", "halt_when", "halted",
+)  # fmt: skip
 
 
 def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:

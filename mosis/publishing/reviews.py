@@ -17,17 +17,9 @@ from mosis.publishing.versions import Version
 
 CLAIM_SECONDS = 2 * 3600
 REASONS = (
-    "malware",
-    "privacy",
-    "permissions",
-    "metadata",
-    "quality",
-    "content",
-    "copyright",
-    "crashes",
-    "spam",
-    "other",
-)
+    "malware", "privacy", "permissions", "metadata", "quality", "content", "copyright", "crashes",
+    "spam", "other",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,9 @@ SLICE = 1000
 HOURS_A_SLICE = 250  # of all versions and apps together; the last batch may add a hundred more
 LONGEST_SESSION_SECONDS = 7 * DAY
 COUNTS = (
-    "events",
-    "starts",
-    "stops",
-    "crashes",
-    "lua_errors",
-    "crash_reports",
-    "sessions",
+    "events", "starts", "stops", "crashes", "lua_errors", "crash_reports", "sessions",
     "session_seconds",
-)
+)  # fmt: skip
 HISTOGRAMS = ("frames", "startups", "memory", "memory_limits")
 TYPICAL_WEIGHT = 9  # median frame time, of events that report slow frames too; those have 1
 _START, _STOP, _CRASH, _LUA_ERROR, _FRAME, _STARTUP, _MEMORY = (

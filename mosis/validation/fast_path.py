@@ -21,19 +21,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "dict": (dict,),
 }
 _RULES = {
-    "type",
-    "required",
-    "nullable",
-    "allowed",
-    "minlength",
-    "maxlength",
-    "min",
-    "max",
-    "regex",
-    "schema",
-    "keysrules",
-    "valuesrules",
-}
+    "type", "required", "nullable", "allowed", "minlength", "maxlength", "min", "max", "regex",
+    "schema", "keysrules", "valuesrules",
+}  # fmt: skip
 
 
 def compiled(schema: Mapping[str, Any]) -> Check:

@@ -48,21 +48,13 @@ PACKAGE = {
 
 # Error codes of every operation, then those that depend on its line in the URL table.
 ALWAYS = (
-    "malformed_request",
-    "too_large",
-    "uri_too_long",
-    "header_too_large",
-    "busy",
+    "malformed_request", "too_large", "uri_too_long", "header_too_large", "busy",
     "database_unavailable",
-)
+)  # fmt: skip
 WITH_BODY = (
-    "digest_mismatch",
-    "malformed_json",
-    "unsupported_media_type",
-    "request_timeout",
-    "length_required",
-    "no_space",
-)
+    "digest_mismatch", "malformed_json", "unsupported_media_type", "request_timeout",
+    "length_required", "no_space",
+)  # fmt: skip
 SIGNED_IN = ("unauthenticated", "forbidden")
 ANY_CREDENTIAL = ("invalid_token", "suspended")  # a credential that is sent is checked
 

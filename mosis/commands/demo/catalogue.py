@@ -26,13 +26,8 @@ from mosis.worker import Worker
 APPS = 50
 PATIENCE_SECONDS = 60.0  # for the checks of one version
 _DEVELOPERS = (
-    "Acme Apps",
-    "Birgit Lund",
-    "Nordlicht Studio",
-    "Tiny Tools",
-    "Kenji Mori",
-    "Open Pocket",
-)
+    "Acme Apps", "Birgit Lund", "Nordlicht Studio", "Tiny Tools", "Kenji Mori", "Open Pocket",
+)  # fmt: skip
 _NAMES = {
     "productivity": "Notes Tasks Calendar Journal Timer Clipboard Checklist Planner Habits",
     "tools": "Calculator Converter Compass Torch Ruler Passwords Backup Terminal Scanner",

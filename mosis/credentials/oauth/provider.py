@@ -26,26 +26,13 @@ REST_SECONDS = 5  # pause after a provider was unreachable: waiting for it delay
 # RFC 6749, sections 4.1.2.1 and 5.2, OpenID Connect Core 3.1.2.6, and GitHub's own. Other error
 # codes are not repeated in responses.
 _ERRORS = {
-    "access_denied",
-    "invalid_request",
-    "unauthorized_client",
-    "unsupported_response_type",
-    "invalid_scope",
-    "server_error",
-    "temporarily_unavailable",
-    "invalid_client",
-    "invalid_grant",
-    "unsupported_grant_type",
-    "interaction_required",
-    "login_required",
-    "account_selection_required",
-    "consent_required",
-    "bad_verification_code",
-    "incorrect_client_credentials",
-    "redirect_uri_mismatch",
-    "unverified_user_email",
+    "access_denied", "invalid_request", "unauthorized_client", "unsupported_response_type",
+    "invalid_scope", "server_error", "temporarily_unavailable", "invalid_client", "invalid_grant",
+    "unsupported_grant_type", "interaction_required", "login_required",
+    "account_selection_required", "consent_required", "bad_verification_code",
+    "incorrect_client_credentials", "redirect_uri_mismatch", "unverified_user_email",
     "application_suspended",
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
