@@ -125,10 +125,8 @@ class Files:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(received.path, target)
-            for folder in (
-                target.parents
-                # also existing ones: the process that made them may have been stopped before flushing
-            ):
+            # also existing ones: the process that made them may have been stopped before flushing
+            for folder in target.parents:
                 disk.flush(folder)
                 if folder == self.root:
                     break
