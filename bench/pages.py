@@ -38,7 +38,7 @@ import mosis.web.telemetry, mosis.web.reviews, mosis.web.admin, mosis.web.backup
 def pss():
     return int(re.search(r"Pss: +(\\d+)", open("/proc/self/smaps_rollup").read())[1])
 before = pss()
-from mosis.ui import account, account_links, admin, apps, assets, console, device, quality, reviews, setup, sign_in, store
+from mosis.ui import account, account_links, admin, apps, assets, console, device, quality, reviews, sign_in, store
 print(pss() - before)
 """
 

@@ -87,7 +87,6 @@ def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> No
         "long_poll",
         "openapi",
         "openapi_parameters",
-        "openapi_properties",
         "schemas",
         "openapi_examples",
         "docs_pages",

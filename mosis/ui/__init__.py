@@ -5,7 +5,7 @@ rendering.py   templates, messages, the format of dates and sizes, the navigatio
 forms.py       reading forms
 assets.py      style sheets and scripts
 store.py       the public store front
-sign_in.py, account_links.py, device.py, setup.py   sign-in
+sign_in.py, account_links.py, device.py   sign-in
 console.py     the overview and the notifications of the signed-in account
 apps.py, quality.py, charts.py   a developer's apps, versions and figures
 members.py, trusted_publishers.py, rollout_plans.py   who works on an app, build servers, rollout plans

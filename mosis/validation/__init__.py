@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from mosis.errors import Invalid
-from mosis.validation import addresses, names, timestamps
+from mosis.validation import names, timestamps
 from mosis.validation.choices import one_of
 from mosis.validation.fast_path import Check, compiled
 
@@ -67,7 +67,6 @@ _WRONG_FORMAT = {
     LINES: "This must not have control characters other than tabs and line ends.",
     SENTENCE: "This needs a visible character, and no control characters other than tabs and line ends.",
     timestamps.PATTERN: timestamps.FORM,
-    **addresses.WHAT_IS_WRONG,
     **names.WHAT_IS_WRONG,
 }
 _thread_local = threading.local()

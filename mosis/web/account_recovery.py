@@ -7,7 +7,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import account_recovery, accounts
 from mosis.validation import Json
-from mosis.validation.addresses import KNOWN_EMAIL_ADDRESS
+from mosis.validation.names import KNOWN_EMAIL_ADDRESS
 from mosis.web.auth import EMAIL, PASSWORD, TICKET, password_findings
 from mosis.web.request import spend
 from mosis.web.schemas import operation

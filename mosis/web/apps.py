@@ -15,8 +15,7 @@ from mosis.publishing.apps import STATUSES, App
 from mosis.publishing.listing_changes import ListingChange
 from mosis.telemetry import rollout_health
 from mosis.validation import LINES, Finding, Json, Schema, finding, findings_of, pattern
-from mosis.validation.addresses import WEB_ADDRESS, normal_web_address
-from mosis.validation.names import LINE, NAME, TAG
+from mosis.validation.names import LINE, NAME, TAG, WEB_ADDRESS, normal_web_address
 from mosis.web.request import created, listed, read_choice, read_page, require_match, spend
 from mosis.web.rollout_plans import DEFAULT_PLAN, ROLLOUT_PLAN
 from mosis.web.schemas import (

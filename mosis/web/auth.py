@@ -12,7 +12,7 @@ from mosis.database import Connection
 from mosis.people import accounts, second_factor
 from mosis.people.accounts import Session, SignedIn
 from mosis.validation import Finding, Json, findings_of, names, required_text
-from mosis.validation.addresses import EMAIL_ADDRESS
+from mosis.validation.names import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
 from mosis.web.request import created, listed, read_page, spend

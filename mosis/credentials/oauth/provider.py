@@ -15,8 +15,7 @@ from urllib.parse import urlencode
 from mosis.clock import Clock
 from mosis.errors import Denied, PortalError, Unavailable
 from mosis.outbound.http import Reply, Unreachable, ask
-from mosis.validation.addresses import EMAIL_ADDRESS
-from mosis.validation.names import NAME
+from mosis.validation.names import EMAIL_ADDRESS, NAME
 
 log = logging.getLogger("mosis.credentials.oauth")
 # concurrent exchanges with one provider, so that a slow one does not occupy every thread of the
