@@ -36,8 +36,8 @@ def write_new(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def replace(path: Path, pieces: Iterable[bytes]) -> None:
-    """As `write_new`, in a file beside it that is renamed at the end: whoever reads, and a power cut,
-    meet the old content or the new one. Raises OSError."""
+    """As `write_new`, but atomic: the content is written to a file beside it, which is then renamed.
+    Raises OSError."""
     part = path.with_name(path.name + ".part")
     write_new(part, pieces)
     part.rename(path)
