@@ -67,11 +67,13 @@ soak: $(VENV)/.installed-test ## an hour of mixed load: does memory grow?
 
 IMAGE ?= mosis-portal
 ENGINE ?= $(notdir $(firstword $(shell command -v docker podman)))
+# Without it podman leaves out the health check, which OCI's own format has no place for.
+FORMAT = $(if $(findstring podman,$(ENGINE)),--format docker)
 VERSION_OF_SETUP = $(shell sed -n 's/^version = //p' setup.cfg)
 image: ## build the container image and print its compressed size, without and with Litestream: make image ENGINE=podman
 	@test -n "$(ENGINE)" || { echo "Docker or podman is needed: make image ENGINE=/path/to/it"; exit 1; }
 	@for target in portal portal-with-litestream; do \
-		$(ENGINE) build $(BUILD_FLAGS) --target $$target --build-arg VERSION=$(VERSION_OF_SETUP) \
+		$(ENGINE) build $(FORMAT) $(BUILD_FLAGS) --target $$target --build-arg VERSION=$(VERSION_OF_SETUP) \
 			--build-arg REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) \
 			-t $(IMAGE):$(VERSION_OF_SETUP)$$(test $$target != portal || echo -plain) . || exit 1; \
 	done

@@ -24,8 +24,8 @@ CONSTANT = {  # requests a second that the authors of the first plan expected of
 }
 PYTHON = "Bottle, the plugins and waitress take 100 us before any rule is asked"
 WRITES = (
-    "nine statements, the audit trail with its hash and a second index are inside the write lock,"
-    " and threads wait for each other; joined transactions were tried ([decision 62](../docs/decisions/0062-every-writer-commits-for-itself.md))"
+    "a fifth of it is SQLite, the rest Python; requests that wait share a transaction"
+    " ([decision 63](../docs/decisions/0063-quick-writes-share-a-transaction.md))"
 )
 
 

@@ -169,7 +169,7 @@ def main(target: Path, site: Path, app: Path) -> None:
         (target / name).write_text(content)
     for folder in ("data", "packages", "backups", "tmp"):
         (target / folder).mkdir()
-    for library in shared_libraries(target):
+    for library in shared_libraries(target, target / python.relative_to("/")):
         copy(library, target)
     try_out(target)
     for part in (
@@ -219,10 +219,10 @@ def bytecode_alone(folder: Path) -> None:
         shutil.rmtree(cache)
 
 
-def shared_libraries(root: Path) -> set[Path]:
-    """The libraries of the build stage that the binaries under `root` name, theirs in turn, and the loader."""
+def shared_libraries(root: Path, python: Path) -> set[Path]:
+    """The libraries of the build stage that Python and the libraries under `root` name, theirs in turn, and the loader."""
     found: set[Path] = set()
-    for path in [*root.rglob("*.so*"), *(root / "usr/bin").iterdir()]:
+    for path in [*root.rglob("*.so*"), python]:
         if path.is_symlink() or not path.is_file():
             continue
         listed = subprocess.run(  # noqa: S603  (the build's own files)
@@ -238,10 +238,12 @@ def shared_libraries(root: Path) -> set[Path]:
 
 
 def try_out(target: Path) -> None:
-    """Import every module of the application from inside, so that a build fails which lacks something."""
+    """Import every module of the application from inside, so that a build fails which lacks something. The command line
+    for developers (`mosis.client`) is sent to them and never imported here."""
     program = (
         "import importlib, pkgutil, sys; sys.path.insert(0, '/app'); import mosis, portal\n"
-        "names = [each.name for each in pkgutil.walk_packages(mosis.__path__, 'mosis.') if not each.name.endswith('__main__')]\n"
+        "found = [each.name for each in pkgutil.walk_packages(mosis.__path__, 'mosis.')]\n"
+        "names = [each for each in found if not each.endswith('__main__') and not each.startswith('mosis.client')]\n"
         "[importlib.import_module(name) for name in names + NEEDED.split()]\n"
         "print(len(names), 'modules,', len(sys.modules), 'in all')\n"
     ).replace("NEEDED", repr(LATE))

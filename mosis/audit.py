@@ -3,14 +3,16 @@ one before it."""
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from mosis.caller import Caller
 from mosis.database import Connection, Record
 from mosis.database.pagination import Page, PageRequest, newest_first
+from mosis.records import dataclass
 
 FIRST = "0" * 64
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 COUNT = "SELECT seq FROM sqlite_sequence WHERE name = 'audit'"  # the count of all lines ever written, including deleted ones
 
 
@@ -61,7 +63,7 @@ def add(
         "subject_id": subject_id,
         "owner_id": owner_id or caller.developer_id,
         "address": caller.network,
-        "details": json.dumps(details, ensure_ascii=False, sort_keys=True),
+        "details": _encode(details),
         "previous_hash": last_hash or FIRST,
     }
     db.insert("audit", **row, hash=_digest(row))
@@ -112,4 +114,4 @@ def verify(db: Connection) -> int:
 
 
 def _digest(row: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(row, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_encode(row).encode()).hexdigest()

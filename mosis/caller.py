@@ -3,10 +3,10 @@ address."""
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 from mosis.errors import Denied
+from mosis.records import dataclass
 
 SCOPES = (
     "apps:read", "apps:write", "versions:upload", "versions:publish", "telemetry:read",

@@ -8,10 +8,12 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from mosis.records import dataclass
 
 # Of S3-compatible stores; read by Litestream and by the client of the bucket, not by Config.
 BUCKET_CREDENTIALS = (

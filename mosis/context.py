@@ -4,7 +4,7 @@ import os
 import secrets
 import stat
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,6 @@ from mosis.credentials import passwords
 from mosis.credentials.oauth import Provider, TrustedIssuers, providers
 from mosis.credentials.tokens import AccessTokens
 from mosis.database import Database
-from mosis.database.group_commit import GroupCommit
 from mosis.database.snapshots import SnapshotDatabase
 from mosis.events.subscriptions import Subscriptions
 from mosis.litestream import Replication
@@ -27,6 +26,7 @@ from mosis.packages.bucket_storage import BucketFiles
 from mosis.packages.checks import Checks
 from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
+from mosis.records import dataclass
 
 State = TypeVar("State")
 # Shares of the cache: responses about single apps, lists, update offers, responses that never change, compressed forms of
@@ -47,7 +47,6 @@ class Context:
     access_tokens: AccessTokens
     password_cost: passwords.Cost
     telemetry: Database
-    telemetry_commits: GroupCommit  # for writes of requests; maintenance does not use it
     # key of the pseudonyms of devices; without it a pseudonym cannot be computed
     telemetry_secret: str
     checks: Checks
@@ -128,7 +127,6 @@ def make_context(
         ),
         limits=Limits(config.rate_limits, clock.monotonic),
         telemetry=telemetry,
-        telemetry_commits=GroupCommit(telemetry),
         telemetry_secret=read_or_create_secret(
             config.data_dir / "telemetry_secret", "telemetry counts every device as a new one"
         ),
@@ -159,7 +157,6 @@ def make_reading_context(config: Config, clock: Clock | None = None) -> Context:
         mailer=Mailer(None, config.mail_from, config.data_dir / "mail", config.store_name),
         limits=Limits(config.rate_limits, clock.monotonic),
         telemetry=telemetry,
-        telemetry_commits=GroupCommit(telemetry),
         telemetry_secret=unused,
         checks=Checks(config.check_memory_bytes, config.check_seconds, config.check_processes),
         read_only=True,

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 
@@ -35,6 +35,16 @@ class FairQueue:
     def take(self) -> tuple[str, Any] | None:
         """The next key and item, waiting for one; None tells the calling thread to end."""
         return self._ready.get()
+
+    def take_waiting(self) -> tuple[str, Any] | None:
+        """The next key and item that waits already; None if there is none."""
+        try:
+            taken = self._ready.get_nowait()
+        except Empty:
+            return None
+        if taken is None:
+            self.end()  # for the call that waits
+        return taken
 
     def done(self, key: str) -> None:
         """An item of this key that was taken is finished."""

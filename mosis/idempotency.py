@@ -11,12 +11,12 @@ import hashlib
 import hmac
 import json
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.errors import Conflict, Invalid
+from mosis.records import dataclass
 
 RETENTION_SECONDS = 24 * 3600
 _ID, _BODY, _KEY = (

@@ -14,7 +14,6 @@ import json
 import random
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit
@@ -22,6 +21,7 @@ from mosis.caller import Caller
 from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import InvalidState
+from mosis.records import dataclass
 
 # Each lane has its own threads, so that different kinds of work do not delay each other:
 # publication does not wait for a hundred checks, nor a password reset for notifications.

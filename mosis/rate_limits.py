@@ -8,10 +8,10 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import monotonic
 
 from mosis.errors import LimitReached
+from mosis.records import dataclass
 
 MOST_KEYS = 5000  # of one policy, about 1.6 MiB; who has more addresses has as many limits anyway
 

@@ -16,7 +16,7 @@ from mosis.web.cli import zipapp
 MOSIS = portal.HERE / "mosis"
 # Seven floors, from the ground up. A module imports from a lower floor, or from a room to its left.
 FLOORS = {
-    "ground": "errors clock ids caller config problems cache metrics disk fair_queue",
+    "ground": "records errors clock ids caller config problems cache metrics disk fair_queue",
     "storage": "validation database",
     "mechanisms": "litestream outbound credentials packages rate_limits audit jobs events"
     " idempotency",

@@ -1,4 +1,4 @@
-"""docs/CACHING.md and compose.scale.yaml: nginx as a cache and Caddy as a balancer in front of store
+"""docs/CACHING.md, docs/SCALING.md and compose.scale.yaml: nginx as a cache and Caddy as a balancer in front of store
 front ends, and names and settings that exist."""
 
 import json
@@ -26,6 +26,7 @@ from tests.server import free_port, wait_until
 
 pytestmark = pytest.mark.slow
 PAGE = portal.HERE.joinpath("docs/CACHING.md").read_text(encoding="utf-8")
+SCALING = portal.HERE.joinpath("docs/SCALING.md").read_text(encoding="utf-8")
 NGINX = portal.HERE.joinpath("contrib/nginx-store.conf").read_text(encoding="utf-8")
 SCALE = portal.HERE.joinpath("compose.scale.yaml").read_text(encoding="utf-8")
 
@@ -219,6 +220,28 @@ def test_the_settings_of_the_compose_file_are_read_and_agree() -> None:
         if not volume.startswith("./")
     ]
     assert sorted(mounted) == sorted(volumes), "each volume belongs to one service"
+
+
+def test_the_settings_of_a_bucket_on_the_page_are_read() -> None:
+    (lines,) = re.findall(r"```ini\n(.*?)```", SCALING, re.DOTALL)
+    given = dict(line.split("=", 1) for line in lines.splitlines())
+    assert Config.read(given).packages_url == given["PACKAGES_URL"]
+    assert set(given) - {"PACKAGES_URL"} == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+
+def test_the_upstream_of_two_writers_uses_the_one_that_answers(pair: Pair, tmp_path: Path) -> None:
+    needs("nginx")
+    (upstream,) = re.findall(r"```nginx\n(.*?)```", SCALING, re.DOTALL)
+    port = free_port()
+    for old, new in {"192.0.2.1:8080": free_port(), "192.0.2.2:8080": pair.primary_port}.items():
+        assert old in upstream
+        upstream = upstream.replace(old, f"127.0.0.1:{new}")
+    path = nginx_configuration(tmp_path, port, pair.primary_port, pair.port, pair.port)
+    text = path.read_text().partition("http {")
+    site = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://portal; }} }}"
+    path.write_text(f"{text[0]}http {{ access_log off; {upstream} {site} }}\n")
+    with proxy(nginx_command(path), tmp_path, port):
+        assert ask(port, "/v1/store/apps")[0] == 200
 
 
 def test_the_lifetimes_on_the_page_are_those_of_the_responses() -> None:

@@ -13,7 +13,7 @@ import pytest
 import portal
 from mosis.context import Context
 from mosis.database import Connection, Database, MigrationError, migrate, new_id, statements
-from mosis.database.connection import MOST_IDLE
+from mosis.database.database import MOST_IDLE
 from mosis.errors import Unavailable
 from tests.server import wait_until
 

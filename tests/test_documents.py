@@ -21,23 +21,44 @@ from tests.server import command
 
 HERE = portal.HERE
 PAGES = {
-    path.name: path.read_text(encoding="utf-8")
-    for path in [*HERE.glob("*.md"), *HERE.glob("docs/*.md"), *HERE.glob("docs/decisions/*.md")]
+    str(path.relative_to(HERE)): path.read_text(encoding="utf-8")
+    for folder in (".", "docs", "docs/decisions", "bench")
+    for path in sorted(HERE.joinpath(folder).glob("*.md"))
     if path.name != "CHANGELOG.md"
 }
-# Which test runs the commands and configurations of a page, word for word.
-RUN_BY = {
-    "README.md": "tests/test_readme.py",
-    "COOKBOOK.md": "tests/test_cookbook.py",
-    "PACKAGES.md": "tests/command_line/test_packages_page.py",
-    "GETTING-STARTED.md": "tests/command_line/test_guides.py",
-    "PUBLISHING.md": "tests/command_line/test_guides.py",
-    "PROXIES.md": "tests/test_proxies.py",
-    "CACHING.md": "tests/test_caching.py",
-    "OPERATIONS.md": "tests/test_documents.py",
-    "CLI.md": "tests/test_documents.py",
+# Every fenced block of the pages: how many of a kind a page has, and which test runs them, word for word but for
+# addresses. A test that takes all blocks of its kind runs a new one by itself; here it is counted in any case.
+BLOCKS: dict[tuple[str, str], tuple[int, str]] = {
+    ("CONTRIBUTING.md", ""): (1, "tests/test_documents.py::test_the_first_change"),
+    ("CONTRIBUTING.md", "python"): (2, "tests/test_documents.py::test_the_first_change"),
+    ("README.md", "ini"): (1, "tests/test_readme.py::test_the_preparation"),
+    ("README.md", "sh"): (2, "tests/test_readme.py::test_"),
+    ("README.md", "yaml"): (1, "tests/test_container.py::test_the_container"),
+    ("docs/API.md", "json"): (2, "tests/test_documents.py::test_json_is_json"),
+    ("docs/CACHING.md", "caddy"): (1, "tests/test_caching.py::test_caddy"),
+    ("docs/CLI.md", "sh"): (2, "tests/test_documents.py::test_the_command_line"),
+    ("docs/COOKBOOK.md", "sh"): (29, "tests/test_cookbook.py::test_the_cookbook"),
+    ("docs/GETTING-STARTED.md", "sh"): (
+        10,
+        "tests/command_line/test_guides.py::test_getting_started",
+    ),
+    ("docs/OPERATIONS.md", "sh"): (2, "tests/test_documents.py::test_the_upgrade"),
+    ("docs/PACKAGES.md", ""): (2, "tests/command_line/test_packages_page.py::test_"),
+    ("docs/PACKAGES.md", "sh"): (6, "tests/command_line/test_packages_page.py::test_"),
+    ("docs/PERMISSIONS.md", "json"): (1, "tests/test_documents.py::test_json_is_json"),
+    ("docs/PROXIES.md", "caddy"): (1, "tests/test_proxies.py::test_everything"),
+    ("docs/PROXIES.md", "nginx"): (1, "tests/test_proxies.py::test_everything"),
+    ("docs/PROXIES.md", "yaml"): (1, "tests/test_proxies.py::test_everything"),
+    ("docs/PUBLISHING.md", "sh"): (7, "tests/command_line/test_guides.py::test_publishing"),
+    ("docs/SCALING.md", "ini"): (1, "tests/test_caching.py::test_the_settings_of_a_bucket"),
+    ("docs/SCALING.md", "nginx"): (1, "tests/test_caching.py::test_the_upstream"),
 }
-RUN = ("sh", "nginx", "caddy", "ini", "yaml")
+DIAGRAMS = {
+    "docs/API.md": 1,
+    "docs/ARCHITECTURE.md": 1,
+    "docs/PACKAGES.md": 1,
+    "docs/PUBLISHING.md": 1,
+}
 
 
 def blocks(page: str, language: str = "") -> list[str]:
@@ -60,11 +81,24 @@ def spoken() -> Iterator[tuple[str, str]]:
             yield from ((page, line.strip()) for line in block.splitlines())
 
 
-def test_every_command_and_configuration_is_run_by_a_test() -> None:
-    for page in PAGES:
-        if any(blocks(page, language) for language in RUN):
-            test = (HERE / RUN_BY[page]).read_text(encoding="utf-8")
-            assert page in test, f"{RUN_BY[page]} does not read {page}"
+def test_every_block_is_run_by_a_test() -> None:
+    found: dict[tuple[str, str], int] = {}
+    for page, text in PAGES.items():
+        kinds = re.findall(r"^```(\w*)\n.*?^```", text, re.DOTALL | re.MULTILINE)
+        assert len(re.findall("^```", text, re.MULTILINE)) == 2 * len(kinds), page
+        for kind in kinds:
+            found[page, kind] = found.get((page, kind), 0) + 1
+    for page, count in DIAGRAMS.items():
+        found[page, ""] -= count
+    counted = {place: count for place, (count, _) in BLOCKS.items()}
+    assert {place: count for place, count in found.items() if count} == counted, (
+        "have a test run the new block, and name it in BLOCKS"
+    )
+    for (page, _), (_, test) in BLOCKS.items():
+        path, _, name = test.partition("::")
+        source = (HERE / path).read_text(encoding="utf-8")
+        assert f"def {name}" in source, test
+        assert page.rpartition("/")[2] in source, f"{path} does not read {page}"
 
 
 def test_json_is_json() -> None:
@@ -137,7 +171,7 @@ def test_the_command_line_is_fetched_checked_and_used_as_its_page_says(
     for name, program in (("python3", ""), ("mosis", f"{folder}/mosis.pyz")):
         folder.joinpath(name).write_text(f'#!/bin/sh\nexec {sys.executable} {program} "$@"\n')
         folder.joinpath(name).chmod(0o755)
-    script = "".join(blocks("CLI.md", "sh")).replace("https://apps.example.net", url)
+    script = "".join(blocks("docs/CLI.md", "sh")).replace("https://apps.example.net", url)
     script = script.replace(f"mosis login {url}", f"mosis login {url} --email {alice.email}")
     done = subprocess.run(
         ["sh", "-eu", "-c", script],
@@ -150,7 +184,7 @@ def test_the_command_line_is_fetched_checked_and_used_as_its_page_says(
 
 
 def test_the_upgrade_in_the_container_names_what_the_image_and_the_compose_file_have() -> None:
-    (script,) = (block for block in blocks("OPERATIONS.md", "sh") if "docker" in block)
+    (script,) = (block for block in blocks("docs/OPERATIONS.md", "sh") if "docker" in block)
     compose = yaml.safe_load((HERE / "compose.yaml").read_bytes())
     name = compose["services"]["portal"]["container_name"]
     dockerfile = (HERE / "Dockerfile").read_text(encoding="utf-8")
@@ -166,7 +200,7 @@ def test_the_upgrade_in_the_container_names_what_the_image_and_the_compose_file_
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_the_upgrade_from_python_keeps_the_data(tmp_path: Path) -> None:
     """`make run` is only asked what it would do: it installs from a package index."""
-    (script,) = (block for block in blocks("OPERATIONS.md", "sh") if ".venv" in block)
+    (script,) = (block for block in blocks("docs/OPERATIONS.md", "sh") if ".venv" in block)
     command(tmp_path, "admin", "create", "a@example.net")
     names = "portal.py Makefile mosis migrations schema.sql schema-telemetry.sql setup.cfg pyproject.toml"
     for name in names.split():

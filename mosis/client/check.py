@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mosis.packages.checks import Checks, ChecksUnavailable
 from mosis.packages.checks.inspection import look_into
 from mosis.packages.checks.parsers import missing_parsers
 from mosis.packages.ed25519 import NoEd25519
+from mosis.records import dataclass
 from mosis.validation.strict_json import load_json
 
 # The defaults of a portal (mosis/config.py).

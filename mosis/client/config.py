@@ -10,13 +10,13 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from mosis.client.output import REFUSED, USAGE, Stop
+from mosis.records import dataclass
 
 HEAD = "# Written by `mosis`. It contains credentials: do not share it.\n"
 

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mosis.packages.findings import Finding
 from mosis.packages.manifest import LARGEST_CODE, is_version
 from mosis.packages.signature import CERTIFICATE, DIGESTS, SIGNATURE, to_pem
 from mosis.packages.zip_records import FILES
+from mosis.records import dataclass
 from mosis.validation.strict_json import load_json
 
 IGNORE = ".mosisignore"

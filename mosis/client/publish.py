@@ -10,7 +10,6 @@ import time
 import uuid
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from mosis.client import check as checks
 from mosis.client import develop, project, signing, trusted
 from mosis.client.api import Body, Portal, Problem, content_digest, segment
 from mosis.client.output import DONE, REFUSED, REJECTED, USAGE, Output, Stop, printable
+from mosis.records import dataclass
 
 LIVING = ("checking", "ready", "in_review", "approved", "published", "halted", "yanked")
 PAUSE_SECONDS = 0.5  # between two polls that were answered at once

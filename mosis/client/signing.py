@@ -5,7 +5,6 @@ import base64
 import os
 import re
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from mosis.client.output import REFUSED, USAGE, Stop
 from mosis.errors import Invalid
 from mosis.packages import ed25519
 from mosis.packages.signature import fingerprint, parse_public_key, to_pem
+from mosis.records import dataclass
 
 DEFAULT = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")

@@ -264,6 +264,10 @@ def make_server(env: Context, app: Any, spool: Path | None = None) -> Any:
         Admissions(app, env),
         spool,
         ready=ready,
+        transactions={
+            "writes": lambda: env.db.connection().held(),
+            "intake": lambda: env.telemetry.connection().held(),
+        },
         rests=env.release_connections,
         measures=env.measures,
         connections_per_address=config.connections_per_address,

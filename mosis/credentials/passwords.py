@@ -4,11 +4,11 @@ be raised later."""
 import secrets
 import threading
 import unicodedata
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from mosis.errors import Denied
+from mosis.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import secrets
 import string
 import uuid
 import zlib
-from dataclasses import dataclass
 
 from mosis.errors import Denied
+from mosis.records import dataclass
 
 ACCESS_SECONDS = 15 * 60
 REFRESH_SECONDS = 30 * 24 * 3600

@@ -7,32 +7,33 @@ committed so far.
 """
 
 import logging
-import os
 import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mosis.clock import Clock
-from mosis.database.raw import BUSY_SECONDS, CHECKPOINT_BYTES, DAMAGED, opened, prepared, translated
-from mosis.database.records import Stored, select
+from mosis.database.raw import (
+    BUSY_SECONDS,
+    CORRUPT,
+    DAMAGED,
+    translated,
+    undone,
+)
+from mosis.database.tables import Stored, select
 from mosis.errors import NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from mosis.database.database import Database
 
 log = logging.getLogger("mosis.database")
 
 Row = TypeVar("Row")
-# SQLite's page caches. Its default of 2 MiB for each of thirty threads and two databases was most
-# of the memory after load, and made nothing faster (bench/RESULTS.md).
-READING_CACHE_KIB, WRITING_CACHE_KIB = 128, 512
-MOST_IDLE = 8  # connections that no thread uses; each takes 0.4 MB, and opening one 2 ms
 STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
-SQLITE_VERSION = sqlite3.sqlite_version
-# The size of the WAL is looked at so often; a long reader can keep it from being reset.
-COMMITS_PER_CHECKPOINT = 8
 
 
 class Connection:
@@ -50,6 +51,7 @@ class Connection:
         self._changing = False  # inside `write()`
         self._held = False  # inside `held()`
         self._begun = False  # this thread has an open transaction
+        self._lost: Exception | None = None  # why nothing more can be written inside `held()`
         self._guard: Callable[[Connection], None] | None = None  # see `guarded()`
         self._checks: dict[object, Callable[[Connection], None]] = {}  # see `check_again()`
 
@@ -167,50 +169,72 @@ class Connection:
             raise RuntimeError(
                 "a transaction is open already: only the use case begins one, and once"
             )
-        if not self._begun:
-            self._begin()
-        self._changing = True
-        try:
-            if self._held:
-                self._execute("SAVEPOINT part")
-            yield self
-        except BaseException:
-            if self._held and self.writing:
-                self._raw.execute("ROLLBACK TO part")
+        with self._part("one"):
+            if self._begun:
+                self.now = self.database.clock.now()
             else:
-                self._end("ROLLBACK")
-            raise
-        else:
-            if self._held:
-                self._execute("RELEASE part")  # nested savepoints make each statement slower
-            else:
-                self._end("COMMIT")
-        finally:
-            self._changing = False
+                self._begin()
+            self._changing = True
+            try:
+                yield self
+            finally:
+                self._changing = False
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Joins all `write()` blocks inside into one transaction, committed at the end; any error rolls all of it back. The
-        write lock is held from the first `write()` on: do nothing slow after that."""
-        self._held = True
+        """Joins all `write()` and `held()` blocks inside into one transaction, committed at the end. An
+        error undoes the changes of the blocks that it leaves. The write lock is held from the first
+        `write()` on: do nothing slow after that. Raises Unavailable at its end if SQLite has rolled
+        the transaction back, because the disk is full."""
+        outer, self._held = self._held, True
         try:
+            with self._part("several", joins=outer):
+                yield
+        finally:
+            self._held = outer
+            if not outer:
+                self._lost = None
+
+    @contextmanager
+    def _part(self, name: str, *, joins: bool | None = None) -> Iterator[None]:
+        """Undoes the changes inside on an error. They are a savepoint where the transaction has begun
+        before, else all of it, which is committed at the end unless it `joins` an outer `held()`."""
+        if self._lost is not None:
+            raise self._lost
+        mark, nested = len(self._after_commit), self._begun
+        joins = self._held if joins is None else joins
+        try:
+            if nested:
+                self._execute(f"SAVEPOINT {name}")
             yield
-        except BaseException:
-            if self._begun:
+            if nested:
+                self._execute(f"RELEASE {name}")  # nested savepoints make each statement slower
+            elif self._begun and not joins:
+                self._end("COMMIT")
+        except BaseException as error:
+            if nested:
+                self._undo(name, mark, error)
+            elif self._begun:
                 self._end("ROLLBACK")
             raise
-        else:
-            if self._begun:
-                self._end("COMMIT")
-        finally:
-            self._held = False
+
+    def _undo(self, savepoint: str, mark: int, error: BaseException) -> None:
+        """Undo what was changed since the savepoint. Some errors make SQLite roll back the whole
+        transaction (https://sqlite.org/lang_transaction.html, section 3): then all of it is lost."""
+        del self._after_commit[mark:]
+        self._lost = error if isinstance(error, Unavailable) else undone()
+        if self.writing:
+            self._raw.execute(f"ROLLBACK TO {savepoint}")
+            self._raw.execute(f"RELEASE {savepoint}")
+            self._lost = None
 
     @contextmanager
     def guarded(self, check: Callable[["Connection"], None]) -> Iterator[None]:
         """Call `check` at the beginning of every transaction inside, under the writers' lock. What it
         raises undoes the transaction: a request that was authenticated before it waited or computed
-        is authenticated again at the moment of its change."""
-        self._guard = check
+        is authenticated again at the moment of its change. Not needed, and not done, where the lock
+        is held already, see `held()`."""
+        self._guard = None if self._begun else check
         try:
             yield
         finally:
@@ -224,6 +248,18 @@ class Connection:
             self._checks[name] = check
 
     def _begin(self) -> None:
+        try:
+            self._lock()
+        except Exception as error:
+            if self._held:
+                self._lost = error  # the others of a group do not wait for the lock as well
+            raise
+        if self._guard is not None:
+            self._guard(self)
+            for check in self._checks.values():
+                check(self)
+
+    def _lock(self) -> None:
         if self.database.damage is not None:
             raise Unavailable("database_unavailable", DAMAGED)
         self.database.fence()
@@ -243,23 +279,17 @@ class Connection:
             self._raw = self._reading
             self.database.writers.release()
             raise
-        if self._guard is not None:
-            try:
-                self._guard(self)
-                for check in self._checks.values():
-                    check(self)
-            except BaseException:
-                self._end("ROLLBACK")
-                raise
 
     def _end(self, how: str) -> None:
         """COMMIT or ROLLBACK, release the write lock, then run the callbacks of `after_commit`."""
-        self._changing = self._begun = False
+        self._begun = False
         try:
             try:
+                if how == "COMMIT":
+                    if self._lost is not None or not self.writing:
+                        raise self._lost or undone()
+                    self.database.fence()
                 if self.writing:
-                    if how == "COMMIT":
-                        self.database.fence()
                     self._execute(how)
             except BaseException:
                 if self.writing:
@@ -281,6 +311,9 @@ class Connection:
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Statements of this thread read one state of the database. Keep it short, for the WAL."""
+        if self._begun:
+            yield
+            return
         self._execute("BEGIN")
         try:
             # BEGIN alone reads nothing
@@ -343,202 +376,7 @@ class Connection:
 
     def _translated(self, error: sqlite3.DatabaseError) -> Exception:
         name = getattr(error, "sqlite_errorname", "")
-        # SQLITE_CORRUPT_VTAB is not listed: the full-text index can be rebuilt from the rows
-        if name in (
-            "SQLITE_CORRUPT",
-            "SQLITE_CORRUPT_INDEX",
-            "SQLITE_CORRUPT_SEQUENCE",
-            "SQLITE_NOTADB",
-        ):
+        if name in CORRUPT:
             self.database.found_damage(str(error))
             return Unavailable("database_unavailable", DAMAGED)
         return translated(error)
-
-
-class Database:
-    """A database file: one reading connection per thread, one writing connection and its lock, checkpoints."""
-
-    epoch = 0  # another number where revisions may have started again, see snapshots.py
-
-    def __init__(self, path: Path, clock: Clock | None = None) -> None:
-        self.path = path
-        self._wal = f"{path}-wal"
-        self.clock = clock or Clock()
-        self.writers = threading.Lock()
-        # Called after a commit; set by the worker, the subscriptions and the context.
-        self.on_job: Callable[[], None] = lambda: None
-        self.on_event: Callable[[str], None] = lambda developer_id: None
-        # Raises Unavailable while this process may not write, because another portal may.
-        self.fence: Callable[[], None] = lambda: None
-        self.on_count: Callable[..., None] = lambda name, **labels: None
-        self.damage: str | None = None  # the first corruption found; nothing is written after it
-        self.checkpoints = True  # off where Litestream checkpoints
-        self._commits = 0
-        self._flushed = 0  # the last commit that is on disk
-        self._flushing = threading.Lock()
-        self._local = threading.local()
-        self._open: list[Connection] = []
-        self._idle: list[Connection] = []
-        self._opening = threading.Lock()
-        self._writer: sqlite3.Connection | None = None
-        self._watcher: sqlite3.Connection | None = None
-        self._watching = threading.Lock()
-
-    @property
-    def commits(self) -> int:
-        """How many transactions this process has committed."""
-        return self._commits
-
-    def data_version(self) -> int:
-        """A number that changes with every commit of any process (https://sqlite.org/pragma.html#pragma_data_version). Read on
-        a connection that never writes, because the pragma does not count a connection's own commits. Raises Unavailable."""
-        with self._watching:
-            try:
-                if self._watcher is None:
-                    self._watcher = opened(self.path)
-                return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
-            except sqlite3.OperationalError as error:
-                raise translated(error) from error
-
-    def writer(self) -> sqlite3.Connection:
-        """The writing connection, for the holder of the write lock. It is never switched to reading: changing PRAGMA query_only
-        expires every prepared statement, which costs half the time of a small write."""
-        if self._writer is None:
-            try:
-                self._writer = prepared(self.path)
-                self._writer.execute(f"PRAGMA cache_size = -{WRITING_CACHE_KIB}")
-            except sqlite3.OperationalError as error:
-                raise translated(error) from error
-        return self._writer
-
-    def open_reader(self) -> sqlite3.Connection:
-        """A connection that only reads, for one thread."""
-        raw = prepared(self.path)
-        raw.execute("PRAGMA query_only = ON")
-        raw.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
-        return raw
-
-    def connection(self) -> Connection:
-        """This thread's connection, an idle or a new one on first use."""
-        found: Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            try:
-                found = self._idle.pop()
-            except IndexError:
-                found = self._opened()
-            found.thread = threading.current_thread()
-            self._local.connection = found
-        return found
-
-    def release(self) -> None:
-        """Let other threads have this thread's connection: what `connection` returned here must not
-        be used any more. Threads that wait would hold 0.4 MB each, most of it the parsed schema."""
-        found: Connection | None = getattr(self._local, "connection", None)
-        if found is None or found._begun:
-            return
-        self._local.connection = found.thread = None
-        if len(self._idle) < MOST_IDLE:
-            return self._idle.append(found)
-        with self._opening:
-            self._open.remove(found)
-        found.close()
-
-    def _opened(self) -> Connection:
-        try:
-            found = self._connect()
-        except sqlite3.OperationalError as error:
-            raise translated(error) from error
-        with self._opening:
-            self._open.append(found)
-        return found
-
-    @property
-    def writable(self) -> bool:
-        """Whether this process may write: the database is not damaged, and the fence lets it."""
-        try:
-            self.fence()
-        except Unavailable:
-            return False
-        return self.damage is None
-
-    def _connect(self) -> Connection:
-        return Connection(self)
-
-    def found_damage(self, what: str) -> None:
-        """Marks the database as corrupt; all further writes are refused."""
-        if self.damage is None:
-            log.critical(
-                "database is damaged; read-only from now on",
-                extra={"database": self.path.name, "reason": what},
-            )
-            self.damage = what
-
-    def flush(self, number: int) -> None:
-        """Wait until the commit with this number, and every earlier one, is on disk. The first waiting thread syncs the WAL for
-        all commits so far; the others return. Raises Unavailable `database_unavailable`."""
-        with self._flushing:
-            if self._flushed >= number:
-                return
-            covered = self._commits
-            try:
-                handle = os.open(self._wal, os.O_RDONLY)
-                try:
-                    os.fdatasync(handle)
-                finally:
-                    os.close(handle)
-            except OSError as error:
-                detail = "The disk could not store the change durably; a power cut may lose it. The error is logged."
-                raise Unavailable("database_unavailable", detail) from error
-            self._flushed = covered
-
-    def committed(self, connection: Connection) -> int:
-        """Called under the write lock after each commit; returns its number. Runs a checkpoint when the WAL has grown beyond
-        CHECKPOINT_BYTES: journal_size_limit truncates it to that size on reset, so a longer one has uncheckpointed pages."""
-        number = self._commits = self._commits + 1
-        if not self.checkpoints or number % COMMITS_PER_CHECKPOINT:
-            return number
-        if os.stat(self._wal).st_size > CHECKPOINT_BYTES:
-            connection.checkpoint()
-        return number
-
-    def truncate_wal(self) -> bool:
-        """Move the whole WAL into the database file and truncate it. Returns whether that was
-        possible: a long write, a long read or a full disk prevents it."""
-        if not self.writers.acquire(timeout=BUSY_SECONDS):
-            return False
-        try:
-            with closing(opened(self.path)) as raw:
-                raw.execute("PRAGMA busy_timeout = 1000")  # for readers; writers wait meanwhile
-                return bool(raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
-        except sqlite3.Error:
-            return False
-        finally:
-            self.writers.release()
-
-    def close(self) -> None:
-        """Checkpoint and close the connections. A connection whose thread still runs (a job that outlasts the stop timeout) stays
-        open until the process ends: closing it while in use would crash SQLite."""
-        if self._open and self.writers.acquire(timeout=BUSY_SECONDS):
-            try:
-                # a full disk: what is in the WAL is safe there
-                with suppress(sqlite3.Error, Unavailable):
-                    if self.checkpoints and self.damage is None:
-                        self.connection().checkpoint("TRUNCATE")
-                if self._writer is not None:
-                    # or the last connection that is closed would move the WAL
-                    if self.damage is not None:
-                        self._writer.execute("PRAGMA query_only = ON")
-                    self._writer.close()
-                    self._writer = None
-            finally:
-                self.writers.release()
-        with self._opening:
-            opened, self._open, self._idle = self._open, [], []
-        for connection in opened:
-            if not connection.in_use_elsewhere:
-                connection.close()
-        with self._watching:
-            if self._watcher is not None:
-                self._watcher.close()
-                self._watcher = None
-        self._local = threading.local()

@@ -4,12 +4,12 @@ neither repeated nor hide others."""
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from mosis.database.connection import Connection
-from mosis.database.records import Stored
+from mosis.database.tables import Stored
 from mosis.errors import Malformed
+from mosis.records import dataclass
 
 Item = TypeVar("Item")
 DEFAULT, MOST = 20, 100

@@ -13,6 +13,13 @@ DAMAGED = (
     "The database is damaged: it is read-only until the operator restores a good copy."
     " Reading may still work."
 )
+# SQLITE_CORRUPT_VTAB is not listed: the full-text index can be rebuilt from the rows.
+CORRUPT = (
+    "SQLITE_CORRUPT",
+    "SQLITE_CORRUPT_INDEX",
+    "SQLITE_CORRUPT_SEQUENCE",
+    "SQLITE_NOTADB",
+)
 # The portal's checkpoints run under the write lock alone: before SQLite 3.51.3 a checkpoint that
 # races with a writer can, rarely, corrupt the database (https://sqlite.org/wal.html#walresetbug).
 # WAL size that triggers a checkpoint, about 10 ms of work: writers wait for it.
@@ -41,6 +48,11 @@ def translated(error: sqlite3.DatabaseError) -> Exception:
             "database_unavailable", "The database cannot be read or written at the moment."
         )
     return error
+
+
+def undone() -> Unavailable:
+    """The error for a transaction that SQLite has rolled back."""
+    return Unavailable("database_unavailable", "The change was undone; try again in a moment.")
 
 
 def opened(path: Path, **more: Any) -> sqlite3.Connection:

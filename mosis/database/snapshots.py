@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 from mosis.clock import Clock
-from mosis.database.connection import READING_CACHE_KIB, Connection, Database
+from mosis.database.connection import Connection
+from mosis.database.database import READING_CACHE_KIB, Database
 from mosis.errors import Unavailable
 
 NONE_YET = "This store front end has no copy of the store yet; try again in a moment."

@@ -2,7 +2,6 @@
 change."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import jobs
@@ -12,6 +11,7 @@ from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Malformed
 from mosis.events.kinds import KINDS as KINDS
+from mosis.records import dataclass
 
 LONGEST_REST_SECONDS = 300  # of a webhook after a failure
 MOST_WAITING = 500  # waiting deliveries of one webhook; beyond this the oldest are given up

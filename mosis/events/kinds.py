@@ -1,7 +1,8 @@
 """The kinds of events: who gets each, its data, and its text in the portal and in mails."""
 
-from dataclasses import dataclass
 from typing import Any
+
+from mosis.records import dataclass
 
 ACCOUNT = "the account"
 PUBLISHERS = "publishers and owners of the app"

@@ -9,13 +9,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from mosis.config import Config
 from mosis.database import Database
 from mosis.litestream.program import BackupError, Litestream
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.operations.backup")
 

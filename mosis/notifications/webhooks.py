@@ -13,7 +13,6 @@ import json
 import random
 import secrets
 import time
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +27,7 @@ from mosis.events import LONGEST_REST_SECONDS
 from mosis.jobs import Again
 from mosis.notifications import feed
 from mosis.outbound import http
+from mosis.records import dataclass
 
 MOST = 10  # per account
 # seconds before each further attempt; together just under a day

@@ -7,7 +7,6 @@ a battery starts in the past until it has reached a time server, and its good ro
 """
 
 import logging
-from dataclasses import dataclass
 
 from mosis import audit, events, jobs
 from mosis.caller import PORTAL
@@ -25,6 +24,7 @@ from mosis.people import (
     trusted_publishers,
 )
 from mosis.publishing import invitations, reviews, rollout_plans
+from mosis.records import dataclass
 from mosis.telemetry.rollups import DAY
 
 log = logging.getLogger("mosis.operations")

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -24,6 +23,7 @@ from mosis.operations.backup import bucket_copies, takeover
 from mosis.outbound.mail import Mailer
 from mosis.outbound.objects import Bucket, BucketUnavailable, ObjectError, open_bucket
 from mosis.packages.storage import NAME
+from mosis.records import dataclass
 
 FAR_SECONDS = 30
 SLOW_SECONDS = 1.0  # for an object of a few bytes

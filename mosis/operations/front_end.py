@@ -8,7 +8,7 @@ their next statement on. Changes that the store does not show (sign-ins, jobs, u
 
 import logging
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mosis.litestream import BackupError, Follow, Refused
 from mosis.operations import heartbeat
 from mosis.operations.heartbeat import Heartbeat
 from mosis.outbound.lease import newest_generation
+from mosis.records import dataclass
 from mosis.store.published_index import Held, Published
 from mosis.store.published_index import rows as published_rows
 

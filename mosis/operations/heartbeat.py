@@ -6,13 +6,14 @@ start. An update changes no revision: cached responses and their entity tags sta
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mosis.clock import seconds
 from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, new_id
+from mosis.records import dataclass
 
 EVERY_SECONDS = 10
 COMPARED = ("base_url", "compression")  # settings that the primary and its front ends share

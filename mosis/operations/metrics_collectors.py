@@ -4,7 +4,7 @@ kernel at each scrape."""
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import product
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mosis.metrics import Family, exposition
 from mosis.operations.front_end import FrontEnd
 from mosis.packages.bucket_storage import BucketFiles
 from mosis.publishing import review_queue, versions
+from mosis.records import dataclass
 
 # Error codes with which mosis/server/ and admission refuse a request.
 REFUSED = (

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -34,6 +34,7 @@ from mosis.outbound.objects import (
 from mosis.packages.bucket_storage import BucketFiles, package_name
 from mosis.packages.storage import Files, Received
 from mosis.publishing import package_files
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.operations.moving")
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mosis import disk
@@ -16,6 +16,7 @@ from mosis.operations import clock_steps, front_end
 from mosis.operations.front_end import BEHIND_SECONDS as BEHIND_FRONT_END_SECONDS
 from mosis.operations.front_end import FrontEnd
 from mosis.packages.bucket_storage import BucketFiles
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.operations.readiness")
 

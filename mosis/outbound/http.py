@@ -16,12 +16,12 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from mosis.errors import Malformed
+from mosis.records import dataclass
 from mosis.validation.strict_json import load_json
 
 WHOLE_SECONDS = 5.0  # for a webhook delivery

@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from mosis.outbound.objects import (
     ObjectMissing,
     open_bucket,
 )
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.operations.lease")
 

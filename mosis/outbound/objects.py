@@ -13,7 +13,6 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from mosis.config import ConfigError
+from mosis.records import dataclass
 
 MISSING = "s3:// needs the package obstore: pip install 'mosis-portal[objects]'"
 CONNECT_SECONDS = 3

@@ -8,7 +8,6 @@ signature.py     META-INF and signing keys   findings.py     the codes
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +19,7 @@ from mosis.packages.findings import FINDINGS, Finding
 from mosis.packages.formats import format_of
 from mosis.packages.manifest import is_package_id, is_prerelease, is_version, version_key
 from mosis.packages.signature import fingerprint, parse_public_key, to_pem
+from mosis.records import dataclass
 from mosis.validation.strict_json import load_json
 
 __all__ = [

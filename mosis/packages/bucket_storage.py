@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -36,6 +35,7 @@ from mosis.outbound.objects import (
 )
 from mosis.packages.fetches import JOBS, Fetch, Fetches, Turn, unavailable
 from mosis.packages.storage import ORPHAN_AGE_SECONDS, Files, Received, lost
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.packages.storage")
 

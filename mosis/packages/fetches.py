@@ -8,10 +8,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from mosis.errors import PortalError, Unavailable
 from mosis.fair_queue import FairQueue
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.packages.storage")
 

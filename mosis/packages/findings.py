@@ -3,8 +3,10 @@
 docs/API.md and docs/PACKAGES.md list the same; tests compare them.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
+
+from mosis.records import dataclass
 
 FINDINGS: dict[str, str] = {
     # the archive

@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -22,6 +21,7 @@ from mosis.cache import RevisionCache
 from mosis.database import new_id
 from mosis.errors import LimitReached, Malformed, Unavailable
 from mosis.packages.fetches import JOBS, Turn
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.packages.storage")
 

@@ -11,11 +11,11 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from mosis.packages.findings import Finding
 from mosis.packages.formats import HEAD_BYTES, format_of
+from mosis.records import dataclass
 
 FILES = 1000
 ENTRIES = 2 * FILES  # directories are entries too

@@ -6,7 +6,7 @@ as known ones.
 
 import json
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from mosis import audit, events
@@ -19,6 +19,7 @@ from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import email_tokens, revocation, second_factor
 from mosis.publishing import listing_changes, reviews
+from mosis.records import dataclass
 
 GRACE_SECONDS = 10  # a client that lost the response to a refresh may retry for this long
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from mosis import audit, events
 from mosis.caller import SCOPES, Caller
@@ -14,6 +13,7 @@ from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import revocation
 from mosis.publishing import apps
+from mosis.records import dataclass
 from mosis.validation import Finding, finding
 
 MOST_ACTIVE = 100  # of one account

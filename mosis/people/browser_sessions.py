@@ -7,7 +7,6 @@ new password or a suspension.
 import hashlib
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
 
 from mosis.caller import Caller
 from mosis.clock import seconds
@@ -16,6 +15,7 @@ from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.errors import Unavailable
 from mosis.people import accounts, authentication
+from mosis.records import dataclass
 
 TOUCH_SECONDS = 3600  # resolution of `last_used_at`; avoids a write for each page
 

@@ -4,7 +4,6 @@ signed-in session."""
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit
@@ -15,6 +14,7 @@ from mosis.database import Connection, Record, new_id
 from mosis.errors import Malformed
 from mosis.people import accounts, second_factor
 from mosis.people.accounts import SignedIn
+from mosis.records import dataclass
 
 LIFE_SECONDS = 15 * 60
 INTERVAL_SECONDS = 5

@@ -5,8 +5,6 @@ The token is derived from the row's id with the server's secret, when the mail i
 it is presented; the database contains nothing that opens an account.
 """
 
-from dataclasses import dataclass
-
 from mosis import jobs
 from mosis.caller import Caller
 from mosis.clock import for_people
@@ -15,6 +13,7 @@ from mosis.credentials import tokens
 from mosis.database import Connection, Record, new_id
 from mosis.errors import Denied
 from mosis.outbound.mail import paragraph
+from mosis.records import dataclass
 
 PAGES = {
     "verify": "/console/verify",

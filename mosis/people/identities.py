@@ -6,7 +6,7 @@ minutes and one response of the provider.
 
 import hashlib
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mosis import audit, events
 from mosis.caller import Caller
@@ -17,6 +17,7 @@ from mosis.database import Connection, Record, new_id
 from mosis.errors import Conflict, Denied, Malformed, NotFound
 from mosis.people import accounts, authentication, email_tokens, second_factor
 from mosis.people.accounts import Developer, SignedIn
+from mosis.records import dataclass
 
 BEGUN_SECONDS = 600
 ANSWERED_SECONDS = 60  # time for a page to fetch the result of a completed sign-in

@@ -5,12 +5,11 @@ A test compares the list with the schema: every table with a `developer_id` is l
 there as one that gives no access.
 """
 
-from dataclasses import dataclass
-
 from mosis import audit
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
+from mosis.records import dataclass
 
 # The occasions; each includes what ends on the earlier ones.
 SIGNED_OUT = "signed_out"  # all sessions end, also when the password changes

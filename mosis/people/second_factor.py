@@ -6,7 +6,6 @@ minutes or until the password changes. `accounts.second_step` exchanges it for a
 """
 
 import json
-from dataclasses import dataclass
 
 from mosis import audit, events
 from mosis.caller import Caller
@@ -14,6 +13,7 @@ from mosis.context import Context
 from mosis.credentials import passwords, tokens, totp
 from mosis.database import Connection, Record
 from mosis.errors import Denied, InvalidState
+from mosis.records import dataclass
 
 TICKET_SECONDS = 600
 NOTICE_SECONDS = 3600  # at most one notice of wrong codes in this time

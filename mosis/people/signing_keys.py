@@ -1,12 +1,11 @@
 """Signing keys: the Ed25519 public keys that verify packages."""
 
-from dataclasses import dataclass
-
 from mosis import audit, packages
 from mosis.caller import Caller
 from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict
+from mosis.records import dataclass
 
 MOST_ACTIVE = 10  # of one account
 

@@ -7,7 +7,6 @@ signature with a key of a publisher or owner of the app.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +22,7 @@ from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Invalid, Malformed, PortalError
 from mosis.publishing import members
 from mosis.publishing.apps import App
+from mosis.records import dataclass
 
 MOST = 20  # of one app
 LIFE_SECONDS = 15 * 60

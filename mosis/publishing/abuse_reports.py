@@ -9,7 +9,6 @@ elsewhere neither displaces nor refuses them, and apps that have some are listed
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit, events
@@ -20,6 +19,7 @@ from mosis.database.pagination import Page, PageRequest, newest_first, page
 from mosis.errors import Conflict, NotFound
 from mosis.publishing import apps, members, review_notices
 from mosis.publishing.apps import App
+from mosis.records import dataclass
 
 REASONS = (
     "malware", "privacy", "impersonation", "copyright", "illegal", "spam", "broken", "other",

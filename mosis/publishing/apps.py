@@ -2,16 +2,16 @@
 no member of it, an app looks like one that does not exist."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit, packages
 from mosis.caller import Caller
 from mosis.config import Config
-from mosis.database import Connection, Record, new_id
+from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, InvalidState, NotFound
 from mosis.publishing import members, quotas
+from mosis.records import dataclass
 
 STATUSES = ("draft", "published", "suspended")
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
@@ -62,12 +62,6 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
             [{"pointer": "/package_id", "code": "wrong_format", "detail": PACKAGE_ID_FORM}]
         )
     with db.write():
-        if db.value("SELECT 1 FROM apps WHERE package_id = ?", fields["package_id"]):
-            raise Conflict(
-                "package_id_taken",
-                "This package_id is taken; choose another, under a domain of yours.",
-            )
-        quotas.check_new_app(db, config, caller, fields["package_id"])
         row = {
             "id": new_id(),
             "developer_id": account,
@@ -75,9 +69,20 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
             "created_at": db.now,
             "updated_at": db.now,
         }
-        db.insert("apps", **row)
-        audit.add(db, caller, "app.created", row["id"], package_id=fields["package_id"])
-        return get(db, row["id"])
+        app = db.one(
+            f"INSERT INTO apps ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+            f" ON CONFLICT (package_id) DO NOTHING RETURNING {columns(App)}",
+            *row.values(),
+            into=App,
+        )
+        if app is None:
+            raise Conflict(
+                "package_id_taken",
+                "This package_id is taken; choose another, under a domain of yours.",
+            )
+        quotas.check_new_app(db, config, caller, app.package_id)
+        audit.add(db, caller, "app.created", app.id, package_id=app.package_id)
+        return app
 
 
 def get(db: Connection, app: str) -> App:

@@ -3,9 +3,10 @@
 docs/decisions/0080-halting-by-exact-tests.md has the reasons and the sources.
 """
 
-from dataclasses import dataclass
 from math import exp, inf, lgamma, log, log1p
 from typing import Any
+
+from mosis.records import dataclass
 
 ERROR_RATE = 0.01  # of all tests of a round together, for a version that is no worse
 LOOK_GROWTH = 1.4  # factor between the sessions of consecutive tests

@@ -5,8 +5,6 @@ that has this address. They end when they are cancelled, and when the account th
 owner any more.
 """
 
-from dataclasses import dataclass
-
 from mosis import jobs
 from mosis.caller import Caller
 from mosis.clock import for_people
@@ -19,6 +17,7 @@ from mosis.errors import Conflict, Denied, InvalidState, NotFound
 from mosis.outbound.mail import paragraph
 from mosis.publishing import apps, members, quotas
 from mosis.publishing.apps import App
+from mosis.records import dataclass
 
 LIFE_SECONDS = 7 * 24 * 3600
 MOST = 20  # open invitations of one app

@@ -7,7 +7,8 @@ search, and what is left when the budget is used up counts as replaced: a valid 
 import difflib
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from mosis.records import dataclass
 
 MOST_BYTES = 512 * 1024  # of one side
 MOST_LINES = 10_000  # of one side

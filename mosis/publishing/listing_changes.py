@@ -7,7 +7,6 @@ reviewer decides on the revision that was read.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit
@@ -18,6 +17,7 @@ from mosis.database.pagination import Page, PageRequest, newest_first, page
 from mosis.errors import Conflict
 from mosis.publishing import apps, look_alikes, members, review_notices, review_policy
 from mosis.publishing.apps import App
+from mosis.records import dataclass
 
 FIELDS = apps.LISTED
 PERSONS = {"name": "new_name", "homepage": "new_homepage"}  # always need a person, and why

@@ -5,7 +5,6 @@ app, its members and its ownership. The account in `apps.developer_id` is always
 shows its name, and its quotas count.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit, events
@@ -13,6 +12,7 @@ from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, NotFound
+from mosis.records import dataclass
 
 ROLES = ("viewer", "publisher", "owner")  # each includes the one before
 MOST = 20  # members of one app; each may have ten signing keys, which an upload is compared with

@@ -25,8 +25,8 @@ _DEAD = "v.released = 0 AND v.state IN ('failed', 'rejected', 'withdrawn')"
 
 
 def check_new_app(db: Connection, config: Config, caller: Caller, package_id: str) -> None:
-    """Check whether the caller may create an app with this package_id, in the running transaction.
-    Raises Denied `prefix_reserved`, Conflict `quota_exceeded`. Administrators may use reserved
+    """Check whether the caller may have the new app with this package_id, which was inserted in the
+    running transaction. Raises Denied `prefix_reserved`, Conflict `quota_exceeded`. Administrators may use reserved
     prefixes."""
     for prefix in config.reserved_prefixes:
         if (package_id + ".").startswith(prefix + ".") and not caller.has_role("admin"):
@@ -35,15 +35,14 @@ def check_new_app(db: Connection, config: Config, caller: Caller, package_id: st
                 f"Names under {prefix} are reserved on this portal; ask the operator, or choose a domain of yours.",
                 prefix=prefix,
             )
-    used, unpublished = db.one(
-        "SELECT count(*), count(*) FILTER (WHERE published = 0) FROM apps WHERE developer_id = ?",
-        caller.account,
-    )
+    count = "SELECT count(*) - 1 FROM apps WHERE developer_id = ?"
+    used = db.value(count, caller.account)
     if used >= config.account_apps:
         raise exceeded("apps", config.account_apps, used, "delete drafts that you do not need")
-    if unpublished >= UNVERIFIED_APPS and config.smtp_url is not None:
+    if used >= UNVERIFIED_APPS and config.smtp_url is not None:
+        unpublished = db.value(count + " AND published = 0", caller.account)
         verified = db.value("SELECT email_verified FROM developers WHERE id = ?", caller.account)
-        if not verified:
+        if unpublished >= UNVERIFIED_APPS and not verified:
             raise exceeded("draft_apps", UNVERIFIED_APPS, unpublished, "verify your e-mail address")
 
 

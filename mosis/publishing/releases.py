@@ -1,7 +1,7 @@
 """Offering a version to devices: publication, now or at a time, rollout to a growing share of devices,
 and rollback."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mosis import audit, jobs
 from mosis.caller import PORTAL, Caller
@@ -13,6 +13,7 @@ from mosis.errors import Conflict, Denied, InvalidState
 from mosis.jobs import Again
 from mosis.publishing import apps, members, package_files, rollout_plans, versions
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import hashlib
 import io
 import logging
 import tempfile
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from mosis import packages
@@ -18,6 +17,7 @@ from mosis.errors import NotFound, Unavailable
 from mosis.packages.fetches import JOBS, Turn
 from mosis.publishing import package_files, versions
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.publishing.review_files")
 

@@ -1,8 +1,6 @@
 """Messages about a version between its developer and the reviewers. Internal messages are visible
 to reviewers only."""
 
-from dataclasses import dataclass
-
 from mosis import audit, events
 from mosis.caller import Caller
 from mosis.database import Connection, Record, new_id
@@ -10,6 +8,7 @@ from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict
 from mosis.publishing import members
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 
 MOST = 500  # messages of one version
 

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mosis.context import Context
@@ -19,6 +18,7 @@ from mosis.database import Connection
 from mosis.packages.manifest import DANGEROUS_PERMISSIONS
 from mosis.publishing import versions
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 
 # Findings that repeat `permissions_added`, or that every first version has.
 _OF_CIRCUMSTANCE = ("permission_new", "first_app", "look_alike")

@@ -1,10 +1,9 @@
 """The place of a version in the review queue, and the next step for its developer."""
 
-from dataclasses import dataclass
-
 from mosis.database import Connection
 from mosis.publishing.reviews import Review
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 
 
 @dataclass(frozen=True)

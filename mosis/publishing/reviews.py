@@ -1,7 +1,6 @@
 """The review queue and the decisions of reviewers."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit, jobs
@@ -14,6 +13,7 @@ from mosis.errors import Conflict, Denied, InvalidState, NotFound
 from mosis.jobs import Again
 from mosis.publishing import members, releases, review_notices, review_policy, versions
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 
 CLAIM_SECONDS = 2 * 3600
 REASONS = (

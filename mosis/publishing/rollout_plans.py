@@ -8,7 +8,6 @@ there are.
 """
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import jobs
@@ -20,6 +19,7 @@ from mosis.publishing import apps, halting, members, versions
 from mosis.publishing.apps import App
 from mosis.publishing.halting import Condition, Counts
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 
 EVERY_SECONDS = 60  # interval between checks of plans
 WATCHED_SECONDS = 7 * 24 * 3600  # after the last step; until then crashes still halt the version

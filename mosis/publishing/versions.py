@@ -6,7 +6,7 @@ rows of the same transaction.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mosis import jobs, packages
@@ -20,6 +20,7 @@ from mosis.packages import Package
 from mosis.packages.storage import Received
 from mosis.publishing import apps, members, package_files, quotas
 from mosis.publishing.apps import App
+from mosis.records import dataclass
 
 # transition: (from these states, to this one). `checked` and `refused` belong to the checks, `approve` and `reject` to
 # reviewers, `end` to the portal, when an account is suspended.

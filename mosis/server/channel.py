@@ -24,9 +24,9 @@ from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
 
 from mosis.caller import network_of
-from mosis.errors import LimitReached
+from mosis.errors import LimitReached, PortalError
 from mosis.server.request import BODY_BYTES, Request
-from mosis.server.responses import ApplicationResponse, Cached, Refusal
+from mosis.server.responses import ApplicationResponse, Cached, Refusal, internal
 from mosis.server.suspension import Suspended
 
 log = logging.getLogger("mosis.server")
@@ -382,6 +382,31 @@ class Channel(HTTPChannel):
         return sent
 
     # The worker's thread
+
+    def run(self) -> None:
+        """Run the application for the request, and keep the response back until `respond`."""
+        request = self.requests[0]
+        try:
+            if self.connected:
+                request.response = self.task_class(self, request).run()
+        except Exception as error:
+            self._fail(error)
+
+    def respond(self, failure: Exception | None) -> None:
+        """Send the response that `run` has kept back, or an error in its place."""
+        if failure is not None:
+            self._fail(failure)
+        elif self.requests[0].response is not None:
+            for each in self.requests[0].response.after:
+                each()
+        self.service()
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, PortalError):
+            log.error("unhandled exception in the application", exc_info=error)
+            error = internal()
+        self.refused = True
+        self.requests[0].refuse(error)
 
     def service(self) -> None:
         """Extends HTTPChannel.service: runs one request and sends as much of its response as the client takes, or suspends

@@ -3,23 +3,36 @@ addresses."""
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from time import monotonic
+from typing import Any
 
 from mosis.fair_queue import FairQueue
 
 log = logging.getLogger("mosis.server")
 
 # Threads of each lane; `quick` has THREADS. `outside` waits for other servers, which may take seconds each.
-THREADS = {"passwords": 2, "uploads": 3, "publishing": 2, "outside": 4, "telemetry": 4}
+THREADS = {"passwords": 2, "uploads": 3, "publishing": 2, "outside": 4, "telemetry": 2}
 # Threads of a lane that one account may have at once, or one address where no account is known; in other lanes all.
 OF_ONE = {"uploads": 2, "publishing": 1, "outside": 3}
 
 
-def lanes(quick_threads: int, rests: Callable[[], None]) -> "dict[str, Lane]":
-    """Every lane, with its threads started; each calls `rests` after a request."""
+# Of the requests that share a transaction: how many, and for how long further ones may join.
+GROUP_REQUESTS, GROUP_SECONDS = 64, 0.005
+GROUP_BODY_BYTES = 16 * 1024  # a longer body takes too long to be validated under the write lock
+
+Transaction = Callable[[], AbstractContextManager[Any]]
+
+
+def lanes(
+    quick_threads: int, rests: Callable[[], None], transactions: Mapping[str, Transaction]
+) -> "dict[str, Lane]":
+    """Every lane, with its threads started; each calls `rests` after a request. `transactions` has
+    the lanes whose requests share one."""
     sizes = {"quick": quick_threads} | THREADS
-    return {name: Lane(name, size, rests) for name, size in sizes.items()}
+    found = {name: Lane(name, size, rests) for name, size in sizes.items()}
+    return found | {name: GroupLane(name, rests, each) for name, each in transactions.items()}
 
 
 class Lane:
@@ -57,18 +70,60 @@ class Lane:
             taken = self._waiting.take()
             if taken is None:
                 return
-            key, channel = taken
             self._busy[number] = True
             try:
-                channel.service()
+                self._run(*taken)
                 self._rests()
             except Exception:
                 log.exception("unhandled exception in a worker")
-            finally:
-                self._waiting.done(key)
             # An idle thread must not hold references to its last request, in particular to a stored
             # body.
-            taken = channel = None
+            taken = None
+
+    def _run(self, key: str, channel: Any) -> None:
+        try:
+            channel.service()
+        finally:
+            self._waiting.done(key)
+
+
+class GroupLane(Lane):
+    """One thread, which runs the requests that wait in one transaction and sends their responses
+    after its commit. A request that fails undoes its own changes alone; if the commit fails, all of
+    the group get its error.
+
+    Only for handlers that do nothing but read and write this database: others would hold the write
+    lock while they wait (docs/decisions/0063-quick-writes-share-a-transaction.md).
+    """
+
+    def __init__(self, name: str, rests: Callable[[], None], transaction: Transaction) -> None:
+        self._transaction = transaction
+        super().__init__(name, 1, rests)
+
+    def _run(self, key: str, channel: Any) -> None:
+        group = [channel]
+        self._waiting.done(key)
+        failure: Exception | None = None
+        try:
+            with self._transaction():
+                channel.run()  # may wait for the write lock
+                until = monotonic() + GROUP_SECONDS
+                while len(group) < GROUP_REQUESTS and monotonic() < until:
+                    taken = self._waiting.take_waiting()
+                    if taken is None:
+                        break
+                    self._waiting.done(taken[0])
+                    group.append(taken[1])
+                    taken[1].run()
+        except Exception as error:
+            failure = error
+            reason = str(error.__cause__ or error)
+            log.exception("commit failed", extra={"requests": len(group), "reason": reason})
+        for each in group:
+            try:
+                each.respond(failure)
+            except Exception:
+                log.exception("unhandled exception in a worker")
 
 
 class Shares:

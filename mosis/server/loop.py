@@ -6,7 +6,7 @@ import resource
 import select
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -21,7 +21,7 @@ from mosis.metrics import Family, MetricsRegistry
 from mosis.rate_limits import TokenBuckets
 from mosis.server.channel import Channel
 from mosis.server.connections import IDLE, MOVING, SLOW, Connections, Turns
-from mosis.server.lanes import lanes
+from mosis.server.lanes import GROUP_BODY_BYTES, Transaction, lanes
 from mosis.server.request import SPOOL_PREFIX, Admission, Admit, Answer, Bounds, Ready, Request
 
 log = logging.getLogger("mosis.server")
@@ -150,6 +150,7 @@ class Server(Listening):
     `head_timeout_seconds`; a body may take `body_timeout_seconds` and a second more for each 16 KiB that arrived.
     One IPv4 address or IPv6 /64 may have `connections_per_address`, the networks in `proxies` any number. Responses that
     clients have not read may take `unsent_limit_bytes` of memory in all; beyond that the slowest readers are closed.
+    `transactions` has the lanes of one thread whose requests share a transaction, see lanes.py.
     `measures` counts refusals, and reads connections and threads. Further settings are waitress's own.
     """
 
@@ -164,6 +165,7 @@ class Server(Listening):
         temporary_dir: Path | None = None,
         *,
         ready: Ready = none_ready,
+        transactions: Mapping[str, Transaction] | None = None,
         rests: Callable[[], None] = lambda: None,
         measures: MetricsRegistry | None = None,
         head_timeout_seconds: float = 15.0,
@@ -179,7 +181,7 @@ class Server(Listening):
         self.bounds = Bounds(
             admit, ready, temporary_dir, head_timeout_seconds, body_timeout_seconds
         )
-        self.lanes = lanes(threads, rests)
+        self.lanes = lanes(threads, rests, transactions or {})
         self.measures = measures or MetricsRegistry()
         self.measures.readings.append(self.readings)
         self.share = connections_per_address
@@ -239,7 +241,10 @@ class Server(Listening):
     def add_task(self, channel: Channel) -> None:
         """Replaces ThreadedTaskDispatcher.add_task: runs a channel's request in its lane."""
         request = channel.requests[0]
-        self.lanes[request.lane].add(request.account or self._client(channel, request), channel)
+        lane = request.lane
+        if lane == "writes" and request.body_bytes > GROUP_BODY_BYTES:
+            lane = "quick"
+        self.lanes[lane].add(request.account or self._client(channel, request), channel)
 
     def _client(self, channel: Channel, request: Request) -> str:
         """The key of a request for which no account was looked up: its address; behind a trusted

@@ -7,7 +7,7 @@ stored before `admit` has seen the head.
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 
 from mosis.errors import LimitReached, Malformed, PortalError, Unavailable
+from mosis.records import dataclass
 from mosis.server.lanes import Share, Shares
 
 log = logging.getLogger("mosis.server")
@@ -50,7 +51,9 @@ _DROPPED = (
 )
 
 
-LaneName = Literal["quick", "passwords", "uploads", "publishing", "outside", "telemetry"]
+LaneName = Literal[
+    "quick", "passwords", "uploads", "publishing", "outside", "telemetry", "writes", "intake"
+]
 BODIES_OF_ONE = 6  # uploads of one account at the server at once; further ones are refused
 
 
@@ -115,6 +118,7 @@ class Request:
     version = "1.1"
     url_scheme = "http"
     lane: LaneName = "quick"
+    response: Any = None  # made by the application, and waiting for a commit
     answer: Answer | None = None  # a cached response, sent without the application
     peer = ""  # the address that the connection comes from
     account = ""  # whose turn in the lane it takes, where that is known
@@ -171,6 +175,11 @@ class Request:
     def debt_seconds(self, now: float) -> float:
         """How far a body is behind MINIMUM_RATE."""
         return now - self.since - self.wire_bytes / MINIMUM_RATE if self.headers_finished else 0.0
+
+    @property
+    def body_bytes(self) -> int:
+        """The length of the body so far."""
+        return len(self._spool) if self._spool is not None else 0
 
     @property
     def read_bytes(self) -> int:

@@ -5,6 +5,8 @@ The classes are waitress tasks. Each override names the waitress method that it 
 """
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from time import time
@@ -21,6 +23,24 @@ from mosis.server.suspension import Suspended
 log = logging.getLogger("mosis.server")
 
 _date = lru_cache(2)(build_http_date)  # formatted once a second
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response of the application that waits for a commit."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    after: list[Callable[[], None]]  # called when it is sent: the log line, the metrics
+
+
+def internal() -> PortalError:
+    """The error for what nobody has thought of."""
+    return PortalError(
+        "internal",
+        "An unexpected error occurred; the operator finds it in the log under this request id.",
+    )
 
 
 class Head:
@@ -91,6 +111,33 @@ class ApplicationResponse(Head, WSGITask):
         if self.channel.server.take_suspension():
             raise Suspended(seconds, arm)
 
+    def run(self) -> "Response":
+        """The response of the application, complete and not sent."""
+        environ = self.get_environment()
+        head = list[Any]()
+        after = list[Any]()
+        environ["mosis.after"] = after.append
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+            head[:] = status, headers
+
+        found = self.channel.server.application(environ, start)
+        try:
+            return Response(head[0], head[1], b"".join(found), after)
+        finally:
+            if hasattr(found, "close"):
+                found.close()
+
+    def execute(self) -> None:
+        """Extends WSGITask.execute: sends the response that `run` has made, if it was called."""
+        made: Response | None = self.request.response
+        if made is None:
+            super().execute()
+            return
+        self.status, self.response_headers, self.complete = made.status, made.headers, True
+        self.content_length = len(made.body)
+        self.write(made.body)
+
 
 class Cached(Head, Task):
     """Sends a response that was complete before the request arrived."""
@@ -122,11 +169,7 @@ class Refusal(Head, ErrorTask):
         """Replaces ErrorTask.execute."""
         request, error = self.request, self.request.error
         if not isinstance(error, PortalError):
-            error = PortalError(
-                "internal",
-                "An unexpected error occurred; the operator finds it in "
-                "the log under this request id.",
-            )
+            error = internal()
         request_id = request_id_of(request.headers.get("X_REQUEST_ID", ""))
         number = problems.status(error.code)
         body = problems.body(

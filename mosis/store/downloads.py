@@ -11,7 +11,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +23,7 @@ from mosis.packages.fetches import JOBS, Turn
 from mosis.publishing import package_files, quotas
 from mosis.publishing.package_files import PICTURE_TYPES
 from mosis.publishing.versions import Version, by_id
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.store")
 

@@ -10,13 +10,13 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.outbound.http import Unreachable
 from mosis.outbound.primary import fetch
+from mosis.records import dataclass
 from mosis.store.published_index import Held, Published, SignedIndex
 from mosis.store.signed_index import document, index_folder, sweep, write_index
 

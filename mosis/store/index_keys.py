@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import stat
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from mosis import disk, packages
 from mosis.clock import seconds, text
 from mosis.config import ConfigError
 from mosis.context import Context
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.store")
 

@@ -2,12 +2,13 @@
 (schema.sql)."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mosis.database import Connection, Record, columns
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Malformed, NotFound
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 
 
 @dataclass(frozen=True)

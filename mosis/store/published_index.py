@@ -5,13 +5,14 @@ bytes from its copy (front_index.py), so it serves what the primary has signed a
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.errors import NotFound
+from mosis.records import dataclass
 
 
 class NotHere(NotFound):

@@ -6,10 +6,11 @@ whole store, which is updated for readers at most once a second.
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from mosis.context import Context
 from mosis.rate_limits import TokenBuckets
+from mosis.records import dataclass
 
 Revision = tuple[int, int]
 EPOCH = 1 << 50  # more than any number of a revision

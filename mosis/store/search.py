@@ -9,13 +9,13 @@ repeat or skip apps; and scoring a common word takes 100 ms at 100,000 apps, aga
 
 import json
 import unicodedata
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest, cursor
 from mosis.errors import Malformed
+from mosis.records import dataclass
 from mosis.store.listings import HAS_OLD_ENOUGH, Listing, old_enough
 
 SORTS = ("relevance", "updated", "name", "downloads")

@@ -21,7 +21,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -31,6 +31,7 @@ from mosis.clock import seconds, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound, Unavailable
+from mosis.records import dataclass
 from mosis.store import published_index
 from mosis.store.index_keys import IndexKey, index_keys, public_keys
 from mosis.store.listings import OLD_ENOUGH

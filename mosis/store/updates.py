@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import groupby
 
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound
 from mosis.packages import is_package_id, version_key
+from mosis.records import dataclass
 from mosis.store.revisions import app_revisions
 
 MOST_APPS = 500

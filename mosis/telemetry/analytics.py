@@ -1,11 +1,11 @@
 """Analytics: the sums of an app's telemetry over a range of time, per bucket and in total."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from mosis.clock import text
 from mosis.database import Connection
 from mosis.errors import Malformed
+from mosis.records import dataclass
 from mosis.telemetry import histogram, rollups
 from mosis.telemetry.rollups import ALL, DAY, HOUR, Sums
 from mosis.validation import timestamps

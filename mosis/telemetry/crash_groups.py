@@ -13,10 +13,10 @@ import re
 import secrets
 import threading
 from collections import OrderedDict, deque
-from dataclasses import dataclass
 from typing import Any
 
 from mosis.database import Connection, new_id
+from mosis.records import dataclass
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import OTHER
 from mosis.telemetry.shares import DAY

@@ -8,7 +8,6 @@ existing ones unchanged.
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from mosis.caller import Caller
@@ -16,6 +15,7 @@ from mosis.clock import text
 from mosis.context import Context
 from mosis.database import Connection, Record
 from mosis.database.pagination import Page, PageRequest, newest_first
+from mosis.records import dataclass
 from mosis.telemetry import crash_groups, intake, rollups, shares, space, telemetry_apps, watches
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
 from mosis.telemetry.intake import NOBODY, Receipt, Sender
@@ -93,7 +93,8 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
     _check_quota(env, sender, caller, document["device_id"], now)
     cut = cut or len(document["crash"]["stack_trace"]) > STORED_TRACE_CHARACTERS
     report = Report(document, sender, caller.client_network, at, cut)
-    stored = env.telemetry_commits.run(lambda db: _store(env, db, report, now))
+    with env.telemetry.connection().write() as db:
+        stored = _store(env, db, report, now)
     return Receipt(int(stored), 0, not stored, sender.effective_sample_rate(env), [], cut)
 
 

@@ -9,13 +9,14 @@ import json
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mosis.clock import text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Unavailable
+from mosis.records import dataclass
 from mosis.telemetry import retention, rollups, watches
 from mosis.telemetry.pseudonyms import BYTES, SLOTS, list_key, pseudonym
 from mosis.telemetry.schemas import TYPES

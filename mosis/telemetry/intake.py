@@ -4,7 +4,7 @@ A batch is acknowledged when its row is on disk (many batches share a commit): n
 power cut loses a batch that was answered with 202.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mosis.caller import Caller
@@ -12,6 +12,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound
 from mosis.publishing import apps
+from mosis.records import dataclass
 from mosis.telemetry import pseudonyms, rollups, shares, space, telemetry_apps
 from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import BATCH, EVENT, TYPES, event_fits, moment_findings
@@ -108,9 +109,8 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
         raise shares.used_up(now, "This app has sent the maximum amount of telemetry for today.")
     space.check(env, stored_bytes)
     _take_shares(env, sender, caller, document["device_id"], len(counted.rows), stored_bytes, now)
-    stored = env.telemetry_commits.run(
-        lambda db: _store(env, db, document, sender, counted, content, stored_bytes, now)
-    )
+    with env.telemetry.connection().write() as db:
+        stored = _store(env, db, document, sender, counted, content, stored_bytes, now)
     return Receipt(
         len(counted.rows) if stored else 0,
         counted.rejected,

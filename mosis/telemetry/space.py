@@ -2,13 +2,13 @@
 and must never take the space that uploads need."""
 
 import os
-from dataclasses import dataclass
 from time import monotonic
 
 from mosis import disk
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Unavailable
+from mosis.records import dataclass
 
 SHARE_OF_DISK = 10  # share of the disk, without TELEMETRY_MAX_BYTES
 UNCHECKED_BYTES = 128 << 10  # bytes accepted between two checks of the disk

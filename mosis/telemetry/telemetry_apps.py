@@ -2,10 +2,10 @@
 share of sessions), and what was done for them."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from mosis.database import Connection
+from mosis.records import dataclass
 
 
 @dataclass(frozen=True)

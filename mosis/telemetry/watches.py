@@ -7,12 +7,12 @@ not. Only events since the beginning of the round count, for both versions.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from mosis.clock import CORRECTED_SECONDS
 from mosis.database import Connection
 from mosis.publishing import halting
 from mosis.publishing.halting import Counts
+from mosis.records import dataclass
 from mosis.telemetry import telemetry_apps
 from mosis.telemetry.schemas import TYPES
 from mosis.telemetry.shares import DAY

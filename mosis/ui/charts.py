@@ -5,8 +5,9 @@ beside it, which is what a screen reader reads.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import floor, log10
+
+from mosis.records import dataclass
 
 WIDTH, HEIGHT = 640, 200
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 10, 24  # room for the labels

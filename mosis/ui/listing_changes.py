@@ -1,7 +1,6 @@
 """Changes of what the store shows of an app: the reviewer's pages, and what the owners see of them."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from bottle import HTTPResponse
@@ -15,6 +14,7 @@ from mosis.publishing.apps import App
 from mosis.publishing.line_diff import Line
 from mosis.publishing.listing_changes import FIELDS, ListingChange
 from mosis.publishing.reviews import REASONS
+from mosis.records import dataclass
 from mosis.ui.pages import Page, Section
 from mosis.validation import Schema, pattern
 from mosis.web.listing_changes import STATES

@@ -3,7 +3,6 @@ texts."""
 
 import hashlib
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import bottle
 
 from mosis.caller import Caller
+from mosis.records import dataclass
 
 HERE = Path(__file__).parent
 TEMPLATES, MESSAGES, ASSETS = HERE / "templates", HERE / "messages", HERE / "assets"

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -28,6 +27,7 @@ from mosis.publishing.apps import App
 from mosis.publishing.review_files import ReviewFile
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 from mosis.ui import listing_changes as listings
 from mosis.ui.apps import CHECKBOX
 from mosis.ui.pages import Page, Section

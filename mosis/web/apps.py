@@ -114,10 +114,17 @@ def further_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/apps", callback=index, scope="apps:read", limited="filtered")
-    app.post("/apps", callback=create, scope="apps:write", limited="refused", idempotent="yes")
+    app.post(
+        "/apps",
+        callback=create,
+        scope="apps:write",
+        limited="refused",
+        idempotent="yes",
+        lane="writes",
+    )
     app.get("/apps/<app>", callback=show, scope="apps:read")
-    app.route("/apps/<app>", method="PATCH", callback=change, scope="apps:write")
-    app.delete("/apps/<app>", callback=delete, scope="apps:write")
+    app.route("/apps/<app>", method="PATCH", callback=change, scope="apps:write", lane="writes")
+    app.delete("/apps/<app>", callback=delete, scope="apps:write", lane="writes")
 
 
 @operation(list_of("apps", APP, total=int), query=only("status", STATUSES))
@@ -138,7 +145,7 @@ def create(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Create an app. Its package_id is unique in the portal."""
     rollout_health.check_counted(env, None, body.get("rollout_plan"), "/rollout_plan")
     app = apps.create(db, env.config, caller, _normal(body))
-    return created(public(env, db, app), f"/v1/apps/{app.package_id}")
+    return created(_public(env, app, None, None), f"/v1/apps/{app.package_id}")
 
 
 @operation(APP)

@@ -2,10 +2,10 @@
 once from the documents."""
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from html import escape
 
+from mosis.records import dataclass
 from mosis.web import docs_pages
 
 QUERY_CHARACTERS = 100

@@ -15,7 +15,8 @@ A line of the URL table has these options:
     deprecated, sunset, successor  the date ("2027-01-31") from which the address should not be used, the date of its
         removal, and the address that replaces it; reported in headers and in the OpenAPI document
     lane  the threads that run it: "passwords" (hashing), "uploads", "publishing" (hashing of packages), "outside" (waiting
-        for other servers), "telemetry" (intake); "quick" otherwise
+        for other servers), "telemetry" (devices), "writes" and "intake" (nothing but reads and writes of portal.db or
+        telemetry.db, in a transaction with other requests); "quick" otherwise
 """
 
 import inspect
@@ -23,8 +24,8 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
+from operator import call
 from typing import Any
 from urllib.parse import quote
 
@@ -38,6 +39,7 @@ from mosis.errors import Denied, LimitReached, PortalError
 from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
+from mosis.records import dataclass
 from mosis.web.answers import common_headers, final_headers
 from mosis.web.request import check_lengths, check_query, read_declared, require_match
 from mosis.web.routing import (
@@ -146,16 +148,20 @@ class Portal(bottle.Bottle):
             return answer
         finally:
             if shown or not environ.get("mosis.parked"):  # else it waits, and is run again
-                route, caller = environ.get("bottle.route"), environ.get("mosis.caller")
-                self.record(
-                    request_id,
-                    environ.get("REQUEST_METHOD", ""),
-                    route,
-                    shown.get("status", 500),
-                    shown.get("bytes", 0),
-                    time.perf_counter() - started,
-                    caller.developer_id if caller else None,
-                )
+                # The response of a request that shares a transaction is sent after the commit.
+                environ.get("mosis.after", call)(partial(self._record, environ, shown, started))
+
+    def _record(self, environ: Mapping[str, Any], shown: Mapping[str, int], started: float) -> None:
+        caller = environ.get("mosis.caller")
+        self.record(
+            environ["mosis.request_id"],
+            environ.get("REQUEST_METHOD", ""),
+            environ.get("bottle.route"),
+            shown.get("status", 500),
+            shown.get("bytes", 0),
+            time.perf_counter() - started,
+            caller.developer_id if caller else None,
+        )
 
     def record(
         self,

@@ -7,12 +7,13 @@ handler. The test suite compares every response, and every accepted request, wit
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from mosis import clock
 from mosis.context import Context
+from mosis.records import dataclass
 from mosis.validation import Finding, Schema
 from mosis.validation.strict_json import load_stored
 

@@ -151,7 +151,13 @@ DAYS: Schema = {name: RANGE[name] for name in ("from", "to")} | {
 
 def routes(app: bottle.Bottle) -> None:
     device = {"scope": "public", "lane": "telemetry"}
-    app.post("/telemetry/events", callback=events, body="telemetry", limit="telemetry", **device)
+    app.post(
+        "/telemetry/events",
+        callback=events,
+        body="telemetry",
+        limit="telemetry",
+        **device | {"lane": "intake"},
+    )
     app.post("/telemetry/crashes", callback=crash, limit="telemetry", **device)
     app.get("/telemetry/devices/<device_id>", callback=export, limit="device_data", **device)
     app.delete("/telemetry/devices/<device_id>", callback=erase, limit="device_data", **device)

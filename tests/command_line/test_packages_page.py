@@ -1,5 +1,6 @@
 """docs/PACKAGES.md is all that an app developer needs: its commands, word for word, with `zip`, `openssl` and `curl`."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import portal
+from mosis.packages import signature
 from tests.client import PASSWORD, Account, Client
 
 pytestmark = [
@@ -21,6 +23,9 @@ pytestmark = [
 PAGE = portal.HERE.joinpath("docs/PACKAGES.md").read_text(encoding="utf-8")
 FIRST_APP, MAKE_KEY, PACK, SIGN_IN, REGISTER, UPLOAD = re.findall(
     r"```sh\n(.*?)```", PAGE, re.DOTALL
+)
+DOCUMENT, DIGESTS = re.findall(
+    r"^```\n((?:<rml>|Manifest-Version).*?)```", PAGE, re.DOTALL | re.MULTILINE
 )
 ICON = "iVBORw0KGgo"
 
@@ -41,7 +46,14 @@ def written(folder: Path, package_id: str, files: dict[str, str], **fields: Any)
 
 
 def first(folder: Path) -> str:
+    assert (folder / "assets/main.rml").read_text() == DOCUMENT
     return "com.acme.notes"
+
+
+def test_the_list_of_digests_has_the_form_of_the_page() -> None:
+    listed, findings = signature.read_digests(DIGESTS.encode())
+    assert listed == {"manifest.json": hashlib.sha256().digest()}
+    assert findings == []
 
 
 def with_everything(folder: Path) -> str:

@@ -392,8 +392,8 @@ def test_whatever_a_program_calls_itself_its_owner_is_told_of_it(
     sent = {"User-Agent": agent.encode("utf-8", "surrogatepass").decode("latin-1")}
     client.sign_in(alice, headers=sent, address="192.0.2.1")
     client.work()
-    (told,) = client.notifications(alice)
-    assert told["kind"] == "security.signed_in_elsewhere"
-    assert told["data"]["client"].isprintable()
+    (event,) = client.notifications(alice)
+    assert event["kind"] == "security.signed_in_elsewhere"
+    assert event["data"]["client"].isprintable()
     subjects = [each.subject for each in client.env.mailer.written_to(alice.email)]
     assert any("Somebody signed in" in each for each in subjects), subjects

@@ -13,12 +13,13 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
 from mosis.clock import text
+from mosis.records import dataclass
 
 DAY = 86_400
 # relative activity by hour of the day

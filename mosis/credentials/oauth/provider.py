@@ -8,13 +8,13 @@ import logging
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from mosis.clock import Clock
 from mosis.errors import Denied, PortalError, Unavailable
 from mosis.outbound.http import Reply, Unreachable, ask
+from mosis.records import dataclass
 from mosis.validation.names import EMAIL_ADDRESS, NAME
 
 log = logging.getLogger("mosis.credentials.oauth")

@@ -10,7 +10,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from mosis.clock import Clock
@@ -25,6 +24,7 @@ from mosis.credentials.oauth.signed_claims import (
 )
 from mosis.errors import PortalError, Unavailable
 from mosis.outbound.http import Reply, Unreachable, ask, complaint
+from mosis.records import dataclass
 
 LONGEST = 16_384  # characters of a token
 LONGEST_LIFE_SECONDS = 24 * 3600  # of a token; its use is remembered for as long

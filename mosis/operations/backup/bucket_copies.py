@@ -4,7 +4,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from mosis.operations.backup.recovery import (
     missing_secrets,
     open_recovery,
 )
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.operations.backup")
 

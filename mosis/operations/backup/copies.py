@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from mosis import audit, jobs
@@ -24,6 +23,7 @@ from mosis.operations.backup.recovery import SECRETS, missing_secrets, open_reco
 from mosis.packages.bucket_storage import BucketFiles, package_name
 from mosis.packages.storage import NAME
 from mosis.publishing.package_files import HOME
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.operations.backup")
 

@@ -6,7 +6,7 @@ import random
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mosis.operations.backup.copies import Packed, copy, open_checked, packages_
 from mosis.operations.backup.restoring import newest_change
 from mosis.packages.bucket_storage import BucketFiles
 from mosis.packages.storage import Files, sha256_of
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.operations.backup")
 

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from mosis.litestream import BackupError, Litestream
 from mosis.litestream.program import NotSoFarBack, beside, discard
 from mosis.operations.backup import bucket_copies
 from mosis.operations.backup.copies import open_checked, restore_missing_secrets
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.operations.backup")
 

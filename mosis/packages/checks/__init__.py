@@ -18,11 +18,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mosis.packages.findings import Finding
+from mosis.records import dataclass
 
 log = logging.getLogger("mosis.packages.checks")
 

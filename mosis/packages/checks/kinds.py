@@ -2,11 +2,12 @@
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mosis.packages.findings import Finding
 from mosis.packages.formats import format_of
+from mosis.records import dataclass
 
 
 @dataclass

@@ -9,7 +9,8 @@ of a script or style is literal text. The time is linear in the size of the docu
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from mosis.records import dataclass
 
 VERBATIM = frozenset(["script", "style"])  # RmlUi: Factory::RegisterPersistentCDATATag
 SVG = frozenset(["svg"])  # also literal text if RmlUi is built with its SVG plugin
