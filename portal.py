@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mosis import VERSION
-from mosis.application import build
+from mosis.commands.application import build
 from mosis.commands.cli import CONFIG, FAILED, main
 from mosis.commands.process import (
     HERE,

@@ -31,7 +31,7 @@ HTML = {"Accept": "text/html"}
 PASSWORD = "correct horse battery"
 IMPORT = """
 import re, sys
-import portal, mosis.application, mosis.worker
+import portal, mosis.commands.application, mosis.worker
 from mosis.config import Config
 import mosis.web.accounts, mosis.web.apps, mosis.web.auth, mosis.web.keys, mosis.web.store, mosis.web.versions, mosis.web.webhooks
 import mosis.web.telemetry, mosis.web.reviews, mosis.web.admin, mosis.web.backups, mosis.web.docs, mosis.web.oauth, mosis.web.cli

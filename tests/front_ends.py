@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mosis.application import build_store
 from mosis.clock import Clock
+from mosis.commands.application import build_store
 from mosis.commands.process import make_server, newest_schema
 from mosis.config import Config
 from mosis.context import Context, make_reading_context

@@ -23,7 +23,7 @@ FLOORS = {
     "context": "context",
     "domain": "publishing people store telemetry notifications operations",
     "background": "worker",
-    "http": "server web ui application commands client",
+    "http": "server web ui commands client",
 }
 ORDER = {name: place for place, name in enumerate(" ".join(FLOORS.values()).split())}
 ONLY_IN = {

@@ -305,7 +305,7 @@ def run_mail(given: Given, config: Config) -> None:
 
 def run_routes(given: Given, config: Config) -> None:
     """Print the URL table: method, path, scope."""
-    from mosis.application import build
+    from mosis.commands.application import build
     from mosis.web.routing import API_PREFIX, UNVERSIONED
 
     app = build(None)  # type: ignore[arg-type]  # the table alone touches nothing

@@ -80,7 +80,7 @@ class Upkeep:
 def serve_store(config: Config) -> int:
     """Serve the store from copies of the primary's database until SIGTERM or SIGINT; the second signal
     ends the process at once. Raises ConfigError, BackupError, OSError."""
-    from mosis.application import build_store
+    from mosis.commands.application import build_store
 
     check(config)
     allocator.tune()

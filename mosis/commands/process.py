@@ -167,7 +167,7 @@ def acquired(config: Config) -> tuple[int | None, Lease | None]:
 
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second signal ends the process at once."""
-    from mosis.application import build
+    from mosis.commands.application import build
     from mosis.operations.integrity import IntegrityMonitor
     from mosis.people import account_recovery, first_administrator
     from mosis.telemetry.maintenance import Maintenance

@@ -24,7 +24,7 @@ How to add a page
            \"""Versions that wait for a reviewer.\"""
            return page.render("reviews.tpl", reviews=reviews.index(db, page.request()))
 
-2. Its line in `routes()` of that module, in a `Section` of pages, and a new module in `PAGES` of `mosis/application.py`:
+2. Its line in `routes()` of that module, in a `Section` of pages, and a new module in `PAGES` of `mosis/commands/application.py`:
 
        pages = Section(app, "/console/reviews", scope="reviewer", again=show)
        pages.get("", index)
