@@ -22,6 +22,12 @@ TOOLS = ("unshare", "nsenter", "ip", "mount")
 MISSING = "needs root on Linux, and " + ", ".join(TOOLS)
 IS_POSSIBLE = os.geteuid() == 0 and all(map(shutil.which, TOOLS))
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
+FOLLOWED = {
+    *("image", "command", "entrypoint", "environment", "env_file", "user", "volumes", "tmpfs"),
+    *("read_only", "cap_drop", "security_opt", "mem_limit", "pids_limit", "ulimits"),
+    *("depends_on", "stop_grace_period"),
+}
+FOR_ENGINES = {"build", "container_name", "restart", "init", "ports", "memswap_limit", "logging"}
 CGROUPS = Path("/sys/fs/cgroup")  # of version 1; limits are not set where it is another one
 
 
@@ -36,6 +42,7 @@ class Image:
     user: str = "0:0"
     volumes: list[str] = field(default_factory=list)
     healthcheck: list[str] = field(default_factory=list)
+    over: Path | None = None  # files that come before those of `root`
 
 
 def image_of(dockerfile: str, target: str, root: Path) -> Image:
@@ -86,6 +93,8 @@ class Project:
         text = filled((folder / file).read_text(encoding="utf-8"), self.given)
         self.file: dict[str, Any] = yaml.safe_load(text)
         self.services: dict[str, dict[str, Any]] = self.file["services"]
+        for name, service in self.services.items():
+            assert set(service) <= FOLLOWED | FOR_ENGINES, name
         self.containers: dict[str, Container] = {}
         self.name = f"mosis{os.getpid()}"
         (config,) = (
@@ -176,7 +185,7 @@ class Container:
         scratch.mkdir(exist_ok=True)
         service = self.service
         spec = {
-            "root": str(self.image.root),
+            "root": ":".join(str(each) for each in (self.image.over, self.image.root) if each),
             "scratch": str(scratch),
             "hosts": str(self.project.hosts),
             "volumes": self._volumes(),
@@ -283,6 +292,15 @@ class Container:
                 with suppress(OSError):  # its processes are still ending
                     group.rmdir()
                 time.sleep(0.01)
+
+
+def capabilities(pid: int) -> int:
+    """Everything that a process has or could get, as one bit set."""
+    found = 0
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("Cap"):
+            found |= int(line.split()[1], 16)
+    return found
 
 
 def env_file(path: Path) -> dict[str, str]:
