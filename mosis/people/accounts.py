@@ -249,13 +249,8 @@ def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedI
         owner = replace(caller, developer_id=session.developer_id)
         audit.add(db, owner, "session.token_reused", session.id)
         revocation.end_made_by(db, owner, session.developer_id, session.id)
-        events.add(
-            db,
-            session.developer_id,
-            "security.token_reused",
-            client=session.client,
-            network=caller.network,
-        )
+        facts = {"client": session.client, "network": caller.network}
+        events.add(db, session.developer_id, "security.token_reused", **facts)
     raise refusal
 
 
@@ -452,13 +447,8 @@ def sign_in(
     db.insert("sessions", **vars(session))
     audit.add(db, caller, "session.started", session.id)
     if known and (caller.network,) not in known:
-        events.add(
-            db,
-            developer.id,
-            "security.signed_in_elsewhere",
-            client=caller.client,
-            network=caller.network,
-        )
+        facts = {"client": caller.client, "network": caller.network}
+        events.add(db, developer.id, "security.signed_in_elsewhere", **facts)
     return _pair(env, developer, session)
 
 

@@ -98,15 +98,8 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
             caller.key_id or caller.session_id,
         )
         db.insert("api_keys", **vars(key), hash=tokens.key_hash(secret))
-        audit.add(
-            db,
-            caller,
-            "api_key.added",
-            key.id,
-            prefix=key.prefix,
-            scopes=json.loads(key.scopes),
-            role=key.role,
-        )
+        facts = {"prefix": key.prefix, "scopes": json.loads(key.scopes), "role": key.role}
+        audit.add(db, caller, "api_key.added", key.id, **facts)
         return key, secret
 
 

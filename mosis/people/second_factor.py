@@ -6,6 +6,7 @@ minutes or until the password changes. `accounts.second_step` exchanges it for a
 """
 
 import json
+from typing import Any
 
 from mosis import audit, events
 from mosis.caller import Caller
@@ -162,13 +163,8 @@ def prove(env: Context, db: Connection, caller: Caller, factor: SecondFactor, co
         db, caller, "second_factor.recovery_code_used", factor.developer_id,
         owner_id=factor.developer_id, left=len(left),
     )  # fmt: skip
-    events.add(
-        db,
-        factor.developer_id,
-        "security.recovery_code_used",
-        network=caller.network,
-        left=len(left),
-    )
+    facts: dict[str, Any] = {"network": caller.network, "left": len(left)}
+    events.add(db, factor.developer_id, "security.recovery_code_used", **facts)
 
 
 def prove_if_on(env: Context, db: Connection, caller: Caller, code: str | None) -> None:

@@ -224,15 +224,8 @@ def _issued(
         if (shown := _plain(identity.claims.get(name))) is not None
     }
     owner = db.value("SELECT developer_id FROM apps WHERE id = ?", publisher.app_id)
-    audit.add(
-        db,
-        caller,
-        "publisher_token.issued",
-        token_id,
-        owner_id=owner,
-        publisher_id=publisher.id,
-        build=noted,
-    )
+    facts = {"publisher_id": publisher.id, "build": noted}
+    audit.add(db, caller, "publisher_token.issued", token_id, owner_id=owner, **facts)
     return Exchanged(token, scopes)
 
 

@@ -192,15 +192,8 @@ def sweep(env: Context) -> None:
 
 def _take_over(db: Connection, config: Config, caller: Caller, app: App) -> None:
     quotas.check_takeover(db, config, caller.account, app.id)
-    members.note(
-        db,
-        caller,
-        app.id,
-        "app.transferred",
-        app.id,
-        to_id=caller.account,
-        from_id=app.developer_id,
-    )
+    facts = {"to_id": caller.account, "from_id": app.developer_id}
+    members.note(db, caller, app.id, "app.transferred", app.id, **facts)
     members.add_events(db, app.id, "viewer", "app.transferred", but=caller.account)
     members.remove_all(db, app.id)
     members.add(db, app.id, caller.account, "owner")

@@ -178,16 +178,8 @@ def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
     )
     if role != "owner":
         _withdraw_trust(db, member.app_id, member.developer_id)
-    note(
-        db,
-        caller,
-        member.app_id,
-        "app.member_changed",
-        member.app_id,
-        account_id=member.developer_id,
-        role=role,
-        role_before=member.role,
-    )
+    facts = {"account_id": member.developer_id, "role": role, "role_before": member.role}
+    note(db, caller, member.app_id, "app.member_changed", member.app_id, **facts)
     add_events(
         db, member.app_id, "owner", "app.member_changed",
         name=member.name, account_id=member.developer_id, role=role,
@@ -207,19 +199,9 @@ def remove(db: Connection, caller: Caller, member: Member) -> None:
     if member.role == "owner":
         _pass_on(db, member)
     _end(db, member.app_id, member.developer_id)
-    note(
-        db,
-        caller,
-        member.app_id,
-        "app.member_removed",
-        member.app_id,
-        account_id=member.developer_id,
-        role=member.role,
-    )
-    add_events(
-        db, member.app_id, "owner", "app.member_removed",
-        name=member.name, account_id=member.developer_id, role=member.role,
-    )  # fmt: skip
+    facts = {"account_id": member.developer_id, "role": member.role}
+    note(db, caller, member.app_id, "app.member_removed", member.app_id, **facts)
+    add_events(db, member.app_id, "owner", "app.member_removed", name=member.name, **facts)
     _notify_member(db, member, "app.member_removed", role=member.role)
 
 

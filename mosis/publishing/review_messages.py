@@ -1,6 +1,8 @@
 """Messages about a version between its developer and the reviewers. Internal messages are visible
 to reviewers only."""
 
+from typing import Any
+
 from mosis import audit, events
 from mosis.caller import Caller
 from mosis.database import Connection, Record, new_id
@@ -62,15 +64,8 @@ def add(
                 version=version.version,
                 **details,
             )
-        audit.add(
-            db,
-            caller,
-            "review.message",
-            version.id,
-            message=message.id,
-            sender=sender,
-            internal=internal,
-        )
+        facts: dict[str, Any] = {"message": message.id, "sender": sender, "internal": internal}
+        audit.add(db, caller, "review.message", version.id, **facts)
         return message
 
 

@@ -260,15 +260,8 @@ def _mark_security(db: Connection, caller: Caller, version: Version, security: b
     versions.set_columns(db, version.id, security=int(security))
     owner = versions.developer_of(db, version)
     db.notify(owner)
-    audit.add(
-        db,
-        caller,
-        "version.security",
-        version.id,
-        owner_id=owner,
-        version=version.version,
-        security=security,
-    )
+    facts = {"version": version.version, "security": security}
+    audit.add(db, caller, "version.security", version.id, owner_id=owner, **facts)
 
 
 def reject(

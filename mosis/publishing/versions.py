@@ -180,16 +180,8 @@ def create(
     quotas.replaced(db, app.id, package.version)
     quotas.make_room(db, config, app.developer_id, received.size_bytes)
     _insert(db, version_id, app, channel, package, received, upload)
-    members.note(
-        db,
-        caller,
-        app.id,
-        "version.uploaded",
-        version_id,
-        app=app.package_id,
-        version=package.version,
-        sha256=received.sha256,
-    )
+    facts = {"app": app.package_id, "version": package.version, "sha256": received.sha256}
+    members.note(db, caller, app.id, "version.uploaded", version_id, **facts)
     jobs.add(
         db,
         "check_version",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mosis import audit, jobs
 from mosis.caller import PORTAL
@@ -106,15 +107,12 @@ def make_by_job(env: Context, actor: str | None = None) -> None:
     """The job that makes a copy on an administrator's request."""
     made, db = make(env), env.db.connection()
     with db.write():
-        audit.add(
-            db,
-            PORTAL,
-            "backup.made",
-            made.name,
-            size_bytes=made.size_bytes,
-            packages=made.packages,
-            asked_by=actor,
-        )
+        facts: dict[str, Any] = {
+            "size_bytes": made.size_bytes,
+            "packages": made.packages,
+            "asked_by": actor,
+        }
+        audit.add(db, PORTAL, "backup.made", made.name, **facts)
 
 
 def daily(env: Context) -> None:
