@@ -18,6 +18,7 @@ from typing import Any
 
 from mosis import audit
 from mosis.caller import Caller
+from mosis.clock import DAY, HOUR
 from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import InvalidState
@@ -38,7 +39,6 @@ LONGEST_DELAY_SECONDS = 3600
 LONGEST_WAIT_SECONDS = LONGEST_DELAY_SECONDS * 1.5
 SHORTEST_TURN_SECONDS = 0.05  # minimum cost of a job, so that many short ones have a price too
 LONGEST_REST_SECONDS = 3600
-HOUR, DAY = 3600, 24 * 3600
 
 
 @dataclass(frozen=True)

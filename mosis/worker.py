@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mosis import events, idempotency, jobs
-from mosis.clock import seconds
+from mosis.clock import HOUR, seconds
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import PortalError
@@ -247,7 +247,7 @@ class Worker:
                 tick(self.env)
         for name, kind in jobs.KINDS.items():
             # the table records the last run, also of another process
-            if kind.every_seconds and self._is_due(name, min(kind.every_seconds, jobs.HOUR)):
+            if kind.every_seconds and self._is_due(name, min(kind.every_seconds, HOUR)):
                 db = self.env.db.connection()
                 with db.write():
                     jobs.add_scheduled(db, name, kind.every_seconds)

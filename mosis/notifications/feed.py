@@ -7,7 +7,7 @@ from typing import Any
 
 from mosis import events
 from mosis.caller import Caller
-from mosis.clock import seconds
+from mosis.clock import HOUR, seconds
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest, newest_first
@@ -17,7 +17,6 @@ from mosis.jobs import Again
 from mosis.notifications import mails
 from mosis.people import accounts
 
-HOUR = 3600
 MAILS_AN_HOUR = 20  # messages to one account; security messages have the same limit of their own
 MOST_IN_ONE_MAIL = 200  # notifications in one summary mail
 TURN_SECONDS = 1.0  # a job that has sent mails for this long ends, so that others get their turn

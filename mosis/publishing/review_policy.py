@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mosis.clock import DAY
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.packages.manifest import DANGEROUS_PERMISSIONS
@@ -169,7 +170,6 @@ def _findings(version: Version) -> Mapping[tuple[str, str | None, str], dict[str
     }
 
 
-DAY = 24 * 3600
 RECORD_DAYS = 90  # the record must go back this far
 CLEAN_DAYS = 180  # and there must be no offence since
 KEY_DAYS = 30  # age of the approval of an earlier package signed with the key

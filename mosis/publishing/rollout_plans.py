@@ -12,6 +12,7 @@ from typing import Any
 
 from mosis import jobs
 from mosis.caller import PORTAL, Caller
+from mosis.clock import HOUR
 from mosis.context import Context
 from mosis.database import Connection, Record
 from mosis.errors import Invalid, NotFound
@@ -24,7 +25,6 @@ from mosis.records import dataclass
 EVERY_SECONDS = 60  # interval between checks of plans
 WATCHED_SECONDS = 7 * 24 * 3600  # after the last step; until then crashes still halt the version
 MOST_HOURS = 24 * 365
-HOUR = 3600
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mosis import packages
+from mosis.clock import DAY
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Conflict, NotFound, Unavailable
@@ -277,7 +278,6 @@ def _extract(package: BinaryIO, inside: str, sha256: str, target: Path) -> Binar
     return io.BytesIO(content)
 
 
-DAY = 86_400
 MOST_KEYS = 10_000  # of each kind; about 2 MiB
 
 

@@ -15,11 +15,11 @@ import threading
 from collections import OrderedDict, deque
 from typing import Any
 
+from mosis.clock import DAY
 from mosis.database import Connection, new_id
 from mosis.records import dataclass
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import OTHER
-from mosis.telemetry.shares import DAY
 
 ALGORITHM = 1
 LINE_CHARACTERS = 300  # of a line; regular expressions never see more

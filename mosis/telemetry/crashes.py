@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from mosis.caller import Caller
-from mosis.clock import text
+from mosis.clock import DAY, text
 from mosis.context import Context
 from mosis.database import Connection, Record
 from mosis.database.pagination import Page, PageRequest, newest_first
@@ -30,7 +30,6 @@ from mosis.telemetry.schemas import (
     VALUE_CHARACTERS,
     moment_findings,
 )
-from mosis.telemetry.shares import DAY
 from mosis.validation import check, timestamps
 
 TOP_FRAMES = 5

@@ -7,14 +7,13 @@ repeated after a kill and never counts twice. Numbers only grow: the larger one 
 import logging
 from typing import Any
 
-from mosis.clock import seconds
+from mosis.clock import DAY, seconds
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Malformed
 from mosis.store import downloads
 from mosis.telemetry import telemetry_apps
 from mosis.telemetry.analytics import Range
-from mosis.telemetry.shares import DAY
 
 log = logging.getLogger("mosis.telemetry")
 DAYS_IN_PORTAL = 7  # older days are added up there

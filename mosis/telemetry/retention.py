@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from mosis.clock import DAY
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.telemetry import downloads, space, telemetry_apps, watches
 from mosis.telemetry.intake import SEEN_DAYS
-from mosis.telemetry.rollups import DAY, summed
+from mosis.telemetry.rollups import summed
 
 RAW_SECONDS = 7 * DAY
 CRASH_SECONDS = 90 * DAY  # a report after its arrival, a group after its last report

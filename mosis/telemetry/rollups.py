@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
+from mosis.clock import DAY, HOUR
 from mosis.database import Connection
 from mosis.telemetry import histogram, watches
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.schemas import TYPES
 
-HOUR, DAY = 3600, 86_400
 ALL = "*"  # all versions together
 # batches per transaction; fewer if they belong to many hours: each hour is two to four rows to
 # write under the lock

@@ -3,7 +3,7 @@
 from bottle import HTTPResponse
 
 from mosis.caller import Caller
-from mosis.clock import text
+from mosis.clock import DAY, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
@@ -20,7 +20,6 @@ from mosis.web.plugins import Portal
 from mosis.web.request import read_choice
 from mosis.web.telemetry import public_group
 
-DAY = 86_400
 SPANS = {"7": 7, "30": 30, "90": 90}  # days
 VERSIONS = 8  # beside each other
 DECISION: Schema = {

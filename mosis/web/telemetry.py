@@ -5,7 +5,7 @@ import re
 import bottle
 
 from mosis.caller import Caller
-from mosis.clock import text
+from mosis.clock import DAY, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import Page, cursor
@@ -22,7 +22,6 @@ from mosis.telemetry.schemas import (
     CRASH_SENT,
     EVENT,
 )
-from mosis.telemetry.shares import DAY
 from mosis.telemetry.telemetry_apps import Settings
 from mosis.validation import Json, Schema
 from mosis.web.request import listed, read_choice, read_page, require_match

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mosis import jobs
+from mosis.clock import DAY
 from mosis.config import Config, ConfigError
 from mosis.context import Context
 from mosis.database import faults
@@ -26,7 +27,6 @@ from mosis.records import dataclass
 log = logging.getLogger("mosis.operations.backup")
 
 Result = TypeVar("Result")
-DAY = 24 * 3600
 TRIES = 3  # of a restore that is interrupted by the network
 
 
