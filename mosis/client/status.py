@@ -21,10 +21,8 @@ def status(portal: Portal, output: Output, args: Namespace) -> int:
         if args.watch:
             raise Stop("--watch needs the APP.", USAGE)
         rows = list(portal.pages("/apps", "apps", limit=100))
-        shown = [
-            (each["package_id"], each["name"], each["status"], each["latest_version"])
-            for each in rows
-        ]
+        of_app = ("package_id", "name", "status", "latest_version")
+        shown = [tuple(each[name] for name in of_app) for each in rows]
         output.result({"apps": rows}, *table(shown, "APP", "NAME", "STATUS", "PUBLISHED"))
         return DONE
     at = f"/apps/{segment(args.app)}"
@@ -82,14 +80,9 @@ def crashes(portal: Portal, output: Output, args: Namespace) -> int:
         output.result(group, *map(printable, lines))
         return DONE
     rows = list(portal.pages(at, "crashes", limit=100, state=args.state))
+    names = ("id", "count", "devices", "last_seen")
     shown = [
-        (
-            each["id"],
-            each["count"],
-            each["devices"],
-            each["last_seen"],
-            f"{each['type']}: {each['message']}"[:100],
-        )
+        (*(each[name] for name in names), f"{each['type']}: {each['message']}"[:100])
         for each in rows
     ]
     output.result({"crashes": rows}, *table(shown, "ID", "REPORTS", "DEVICES", "LAST", "CRASH"))
