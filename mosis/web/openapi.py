@@ -17,6 +17,7 @@ from mosis.web.openapi_parameters import TAGLESS, address, header_parameters, qu
 from mosis.web.routing import limit_of
 from mosis.web.schemas import (
     COUNT,
+    LINK,
     TEXT,
     File,
     Operation,
@@ -160,28 +161,21 @@ SECURITY = {
         "description": "An API key: `mk_live_...`.",
     },
 }
-HEADERS: dict[str, Any] = {
-    "X-Request-Id": {
-        "description": "The id of the request in the log and in every error.",
-        "schema": TEXT,
-    },
-    "Idempotency-Replayed": {
-        "description": "`true`: the response of an earlier request with the same key.",
-        "schema": TEXT,
-    },
-    "ETag": {"description": "The strong entity tag of the resource.", "schema": TEXT},
-    "Location": {
-        "description": "The address of the resource.",
-        "schema": {"type": "string", "format": "uri-reference"},
-    },
-    "Link": {"description": 'The next page: `<...>; rel="next"` (RFC 8288).', "schema": TEXT},
-    "RateLimit": {
-        "description": "Remaining requests by policy (draft-ietf-httpapi-ratelimit-headers).",
-        "schema": TEXT,
-    },
-    "RateLimit-Policy": {"description": "The policies: requests and window.", "schema": TEXT},
-    "Retry-After": {"description": "Seconds to wait before the next attempt.", "schema": COUNT},
-    "WWW-Authenticate": {"description": "The authentication scheme (RFC 6750).", "schema": TEXT},
+_HEADERS = {
+    "X-Request-Id": "The id of the request in the log and in every error.",
+    "Idempotency-Replayed": "`true`: the response of an earlier request with the same key.",
+    "ETag": "The strong entity tag of the resource.",
+    "Location": "The address of the resource.",
+    "Link": 'The next page: `<...>; rel="next"` (RFC 8288).',
+    "RateLimit": "Remaining requests by policy (draft-ietf-httpapi-ratelimit-headers).",
+    "RateLimit-Policy": "The policies: requests and window.",
+    "Retry-After": "Seconds to wait before the next attempt.",
+    "WWW-Authenticate": "The authentication scheme (RFC 6750).",
+}
+_NOT_TEXT = {"Location": LINK, "Retry-After": COUNT}
+HEADERS = {
+    name: {"description": text, "schema": _NOT_TEXT.get(name, TEXT)}
+    for name, text in _HEADERS.items()
 }
 
 
