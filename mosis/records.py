@@ -22,12 +22,8 @@ else:
         values = attrgetter(*names) if names else lambda record: ()
 
         def init(record: Any, *arguments: Any, **named: Any) -> None:
-            fields = [(each.name, each.type, each) for each in dataclasses.fields(cls)]
-            made = dataclasses.make_dataclass(
-                cls.__name__, fields, namespace={"__doc__": ""}, repr=False, eq=False, frozen=frozen
-            )
-            cls.__init__ = made.__init__
-            made.__init__(record, *arguments, **named)
+            cls.__init__ = _compiled_init(cls, frozen)
+            cls.__init__(record, *arguments, **named)
 
         def is_equal(record: Any, other: Any) -> Any:
             if other.__class__ is not record.__class__:
@@ -49,3 +45,26 @@ def _shown(record: Any) -> str:
 
 def _refuse(record: Any, name: str, value: Any = None) -> None:
     raise dataclasses.FrozenInstanceError(f"cannot change {name!r}")
+
+
+def _compiled_init(cls: type, frozen: bool) -> Any:
+    """`__init__` with a parameter for each field, in their order."""
+    known: dict[str, Any] = {"_set": object.__setattr__, "_none": dataclasses.MISSING}
+    parameters, lines = ["_self"], []
+    for each in dataclasses.fields(cls):
+        name = value = each.name
+        if each.default is not dataclasses.MISSING:
+            known[f"_{name}"] = each.default
+            parameters.append(f"{name}=_{name}")
+        elif each.default_factory is not dataclasses.MISSING:
+            known[f"_{name}"] = each.default_factory
+            parameters.append(f"{name}=_none")
+            value = f"_{name}() if {name} is _none else {name}"
+        else:
+            parameters.append(name)
+        lines.append(f"_set(_self, {name!r}, {value})" if frozen else f"_self.{name} = {value}")
+    body = "\n ".join(lines) or "pass"
+    code = f"def __init__({', '.join(parameters)}):\n {body}"
+    exec(code, known)  # noqa: S102, as dataclasses does; only names of fields are in it
+    known["__init__"].__qualname__ = f"{cls.__qualname__}.__init__"
+    return known["__init__"]

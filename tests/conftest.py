@@ -1,5 +1,6 @@
 """A real portal for each test: real SQLite files and package folders in a temporary directory, a clock that the test sets."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -7,9 +8,10 @@ import re
 import shutil
 import signal
 import uuid
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -22,12 +24,14 @@ from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
 from mosis.outbound.objects import Bucket, open_bucket
 from mosis.packages.checks import Checks
-from tests import forked_checks
+from tests import forked_checks, forked_portal
+from tests import server as server_of_tests
 from tests.client import PASSWORD, Account, Client
 from tests.forked_checks import ForkedChecks
 from tests.seaweed import SeaweedFS
 from tests.server import Backed
 
+REAL_START = server_of_tests.launch
 START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 CHEAP = Cost(memory_kib=8, iterations=1, lanes=1)  # password hashes of tests; Argon2's least
 # Fixed, so that devices have the same registers of a sketch in every run: with a random one, two
@@ -141,15 +145,104 @@ def checks_class() -> type[Checks]:
     return ForkedChecks
 
 
+def developer_with_an_app(client: Client) -> Account:
+    account = client.register()
+    client.app_of(account)
+    return account
+
+
+@pytest.fixture
+def prepare() -> Callable[[Client], Any]:
+    """What is in the portal of a test that requests `prepared`, which is the result. It is done
+    twice at most for tests with the same settings: in the portal of the first one, and for a copy
+    that all others get. A test module overrides the fixture to have something of its own."""
+    return developer_with_an_app
+
+
+@dataclass
+class Template:
+    """A data folder, packages and assets to begin with, and what `prepare` has returned."""
+
+    folder: Path
+    result: Any = None
+    desk: Account | None = None
+
+
 @pytest.fixture(scope="session")
-def new_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both databases, migrated and empty: made once, and copied for each test."""
-    folder = tmp_path_factory.mktemp("new")
-    config = Config.read(
-        {"DATABASE_PATH": str(folder / "portal.db"), "PACKAGES_DIR": str(folder / "packages")}
-    )
-    portal.migrate_databases(config)
-    return folder
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Template | None]:
+    """Finds the template for a preparation and settings, or makes it."""
+    new = tmp_path_factory.mktemp("new")
+    portal.migrate_databases(configuration(new, {}))
+    (new / "data/telemetry_secret").write_text(TELEMETRY_SECRET)
+    (new / "data/telemetry_secret").chmod(0o600)
+    found: dict[Any, Template | None] = {}
+
+    def template(prepare: Any, settings: dict[str, str]) -> Template | None:
+        """None the first time: settings that are asked for once are not worth a template."""
+        key = (prepare, *sorted(settings.items()))
+        if prepare is None:
+            return Template(new)
+        if key not in found:
+            found[key] = None
+        elif found[key] is None:
+            made = Template(tmp_path_factory.mktemp("template"))
+            shutil.copytree(new, made.folder, dirs_exist_ok=True)
+            with opened(made.folder, settings, Clock(lambda: START, lambda: START), CHEAP) as env:
+                client = Client(portal.build(env), env)
+                made.result = prepare(client)
+                made.desk = client.found_desk
+            found[key] = made
+        return found[key]
+
+    template(None, {})
+    return template
+
+
+def configuration(folder: Path, settings: dict[str, str]) -> Config:
+    """The settings of a portal with everything in this folder."""
+    places = {
+        "DATABASE_PATH": str(folder / "data/portal.db"),
+        "PACKAGES_DIR": str(folder / "packages"),
+        "ASSETS_DIR": str(folder / "assets"),
+        "RATE_LIMITS": "off",
+        "DISK_RESERVE_BYTES": "0",
+    }
+    config = Config.read(places | settings)
+    config.packages_dir.mkdir(parents=True, exist_ok=True)
+    return config
+
+
+@contextlib.contextmanager
+def opened(
+    folder: Path,
+    settings: dict[str, str],
+    clock: Clock,
+    cost: Cost,
+    checks_class: type[Checks] = ForkedChecks,
+) -> Iterator[Context]:
+    """The context of the portal in this folder."""
+    config = configuration(folder, settings)
+    made = make_context(config, clock, cost)
+    if checks_class is ForkedChecks:
+        forked_checks.start()
+    limits = (config.check_memory_bytes, config.check_seconds, config.check_processes)
+    yield replace(made, checks=checks_class(*limits))
+    made.close()
+
+
+@pytest.fixture
+def template(
+    request: pytest.FixtureRequest,
+    prepare: Callable[[Client], Any],
+    clock: FakeClock,
+    settings: dict[str, str],
+    password_cost: Cost,
+    templates: Callable[..., Template | None],
+) -> Template | None:
+    """What this test's portal begins with, if there is a copy of it."""
+    if "prepared" not in request.fixturenames or password_cost != CHEAP or clock.at != START:
+        return None
+    return templates(prepare, settings)
 
 
 @pytest.fixture
@@ -159,29 +252,25 @@ def env(
     settings: dict[str, str],
     password_cost: Cost,
     checks_class: type[Checks],
-    new_databases: Path,
+    template: Template | None,
+    templates: Callable[..., Template | None],
 ) -> Iterator[Context]:
     """The context of a new portal; rate limits are off unless a test asks for them."""
-    (tmp_path / "data").mkdir(exist_ok=True)
-    for name in ("portal.db", "telemetry.db"):
-        shutil.copy(new_databases / name, tmp_path / "data" / name)
-    (tmp_path / "data/telemetry_secret").write_text(TELEMETRY_SECRET)
-    (tmp_path / "data/telemetry_secret").chmod(0o600)
-    places = {
-        "DATABASE_PATH": str(tmp_path / "data/portal.db"),
-        "PACKAGES_DIR": str(tmp_path / "packages"),
-        "ASSETS_DIR": str(tmp_path / "assets"),
-        "RATE_LIMITS": "off",
-        "DISK_RESERVE_BYTES": "0",
-    }
-    config = Config.read(places | settings)
-    config.packages_dir.mkdir(parents=True, exist_ok=True)
-    opened = make_context(config, Clock(lambda: clock.at, lambda: clock.at), password_cost)
-    if checks_class is ForkedChecks:
-        forked_checks.start()
-    limits = (config.check_memory_bytes, config.check_seconds, config.check_processes)
-    yield replace(opened, checks=checks_class(*limits))
-    opened.close()
+    found = template or templates(None, {})
+    assert found is not None
+    shutil.copytree(found.folder, tmp_path, dirs_exist_ok=True)
+    times = Clock(lambda: clock.at, lambda: clock.at)
+    with opened(tmp_path, settings, times, password_cost, checks_class) as made:
+        yield made
+
+
+@pytest.fixture
+def prepared(client: Client, prepare: Callable[[Client], Any], template: Template | None) -> Any:
+    """What `prepare` has returned."""
+    if template is None:
+        return prepare(client)
+    client.found_desk = template.desk and replace(template.desk)
+    return replace(template.result) if is_dataclass(template.result) else template.result
 
 
 @pytest.fixture
@@ -191,16 +280,28 @@ def client(env: Context) -> Client:
 
 
 @pytest.fixture
-def alice(client: Client) -> Account:
+def alice(prepared: Account) -> Account:
     """A developer with an app, com.acme.notes."""
-    account = client.register()
-    client.app_of(account)
-    return account
+    return prepared
 
 
 @pytest.fixture
 def rita(client: Client) -> Account:
     return client.reviewer()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _fork_portals() -> Iterator[None]:
+    """Have the tests' portals forked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server_of_tests, "launch", forked_portal.launch)
+        yield
+
+
+@pytest.fixture
+def real_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the portals of this test started by a Python of their own."""
+    monkeypatch.setattr(server_of_tests, "launch", REAL_START)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -23,6 +24,11 @@ from mosis.commands.process import make_server
 from mosis.context import Context
 from mosis.litestream.replication import ask
 from mosis.worker import Worker
+
+
+def launch(command: list[str], **options: Any) -> Any:
+    """Start a program; tests replace this by a fork (`tests/forked_portal.py`)."""
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
 
 
 def free_port() -> int:
@@ -65,13 +71,8 @@ class Running:
         """Start it; how many seconds until the first 200 of /healthz."""
         begun = time.perf_counter()
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                env=self.environment,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+            self.process = launch(
+                self.command, env=self.environment, cwd=self.folder, stdout=log, stderr=log
             )
         while time.perf_counter() < begun + timeout_seconds:
             with (
@@ -218,15 +219,16 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """`python portal.py ARGUMENTS` with its data in `folder`."""
     environment = Running(folder, settings).environment
-    return subprocess.run(
-        [sys.executable, str(portal.HERE / "portal.py"), *arguments],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    line = [sys.executable, str(portal.HERE / "portal.py"), *arguments]
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = launch(line, env=environment, cwd=folder, stdout=output, stderr=errors)
+        try:
+            code = process.wait(120)
+        finally:
+            process.kill()
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(line, code, output.read(), errors.read())
 
 
 def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,23 +3,23 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import portal
 from mosis import jobs, worker
 from mosis.clock import Clock
-from mosis.config import Config
-from mosis.context import Context, make_context
+from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import new_id
 from mosis.operations import clock_steps, doctor, readiness
 from mosis.operations.backup import copies
 from mosis.worker import Worker
 from tests.client import PASSWORD, Client
-from tests.conftest import CHEAP, START, FakeClock
+from tests.conftest import CHEAP, START, FakeClock, opened
 
 AHEAD = {"minutes": 600, "hours": 30_000, "days": 3 * 86_400, "years": 4 * 365 * 86_400}
 ahead = pytest.mark.parametrize("ahead", AHEAD.values(), ids=list(AHEAD))
@@ -46,21 +46,11 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def env(tmp_path: Path, clock: Wall, new_databases: Path) -> Iterator[Context]:
-    shutil.copytree(new_databases, tmp_path / "data")
-    config = Config.read(
-        {
-            "DATABASE_PATH": str(tmp_path / "data/portal.db"),
-            "PACKAGES_DIR": str(tmp_path / "packages"),
-            "ASSETS_DIR": str(tmp_path / "assets"),
-            "RATE_LIMITS": "off",
-            "DISK_RESERVE_BYTES": "0",
-            "WEBHOOKS_PRIVATE": "allow",
-        }
-    )
-    opened = make_context(config, Clock(lambda: clock.at, lambda: clock.ran), CHEAP)
-    yield opened
-    opened.close()
+def env(tmp_path: Path, clock: Wall, templates: Callable[..., Any]) -> Iterator[Context]:
+    shutil.copytree(templates(None, {}).folder, tmp_path, dirs_exist_ok=True)
+    times = Clock(lambda: clock.at, lambda: clock.ran)
+    with opened(tmp_path, {"WEBHOOKS_PRIVATE": "allow"}, times, CHEAP) as made:
+        yield made
 
 
 def value(env: Context, sql: str, *values: object) -> object:

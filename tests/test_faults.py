@@ -120,7 +120,7 @@ def test_a_publication_meets_a_fault_at_every_step(
         client.work()
         at = f"/v1/apps/{app}/versions/{version}"
         client.post(
-            f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita
+            f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client.desk
         ).expect(200)
         answer = tried(monkeypatch, fault, partial(client.post, at + "/publish", as_=alice))
         check_invariants(env)

@@ -115,6 +115,7 @@ def test_a_port_that_is_taken_is_said_in_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["portal", "waitress"])
+@pytest.mark.usefixtures("real_start")
 def test_sigterm_lets_it_end_in_order(tmp_path: Path, name: str) -> None:
     with running(tmp_path, {"SERVER": name}) as server:
         assert server.stop() == 0
@@ -125,6 +126,7 @@ def test_sigterm_lets_it_end_in_order(tmp_path: Path, name: str) -> None:
         )
 
 
+@pytest.mark.usefixtures("real_start")
 def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         with urllib.request.urlopen(server.url + "/healthz", timeout=5):
@@ -221,6 +223,7 @@ def test_a_job_that_outlasts_the_stop_is_given_back_and_the_stop_is_in_time(
     gate.set()
 
 
+@pytest.mark.usefixtures("real_start")
 def test_every_log_line_is_json_and_a_request_leaves_one(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         request = urllib.request.Request(

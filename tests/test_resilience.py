@@ -250,6 +250,7 @@ def memory_group(limit_bytes: int) -> Iterator[Path]:
 
 
 @root_only
+@pytest.mark.usefixtures("real_start")
 def test_with_128_mib_of_memory_a_large_package_is_taken_and_checked(tmp_path: Path) -> None:
     with memory_group(128 * MIB) as group, running(tmp_path) as server:
         (group / "cgroup.procs").write_text(str(server.pid))

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import resource
+import select
 import socket
 import threading
 import time
@@ -757,6 +758,31 @@ def test_who_does_not_read_gets_one_response_at_a_time_and_holds_no_thread(
     for wire in crowd:
         assert wire.answer(head_only=True)[0] == 200
         wire.close()
+
+
+@pytest.mark.parametrize("at_once", [1, 500])
+def test_small_responses_to_who_does_not_read_wait_in_the_kernel_only_up_to_a_bound(
+    start: Start, app: App, at_once: int
+) -> None:
+    server, request = start(), b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+    wire = Wire(server, 4096).send(request)
+    size = len(wire.answer()[2])
+    (found,) = server.active_channels.values()
+    for _ in range(0, 4000, at_once):
+        before = len(app.calls)
+        wire.send(request * at_once)
+        assert eventually(lambda done=before + at_once: len(app.calls) == done or full(found))
+        if full(found):
+            break
+    assert full(found)
+    assert len(app.calls) * size < 6 * channel.AHEAD_BYTES
+    wire.close()
+
+
+def full(found: Any) -> bool:
+    """Whether the next request of a connection waits because the kernel takes no more of its responses."""
+    waits = found.total_outbufs_len or found.pending
+    return bool(waits) and not select.select([], [found.socket], [], 0)[1]
 
 
 def test_a_generator_waits_for_its_reader_for_a_bounded_time(

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import logging
 import os
 import secrets
@@ -36,6 +37,7 @@ Run = Callable[[Given, Config], int | None]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
+    gc.enable()
     given = parser().parse_args(arguments)
     os.umask(0o027)  # new files are readable by the portal's user and group only
     try:

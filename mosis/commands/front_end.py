@@ -93,6 +93,7 @@ def serve_store(config: Config) -> int:
     upkeep.start()
     end_on_signal(lambda: server.stop(STOP_SECONDS))
     print(welcome(config, server.port), file=sys.stderr, flush=True)
+    allocator.started()
     server.run()
     upkeep.stop(2)
     following.stop()

@@ -206,6 +206,7 @@ def serve(config: Config) -> int:
     print(welcome(config, server.port), file=sys.stderr, flush=True)
     if (link := first_administrator.make_link(env)) is not None:
         print(SETUP.format(link=link), file=sys.stderr, flush=True)
+    allocator.started()
     server.run()
     if live is not None:
         live.stop(left())

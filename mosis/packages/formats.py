@@ -45,11 +45,10 @@ _FORMATS: tuple[tuple[bytes, str], ...] = (
     (rb"\s*[{\[]", "JSON"),
     (rb"\xff\xfe|\xfe\xff", "a text in UTF-16"),
 )  # fmt: skip
-_COMPILED = tuple((re.compile(mark), name) for mark, name in _FORMATS)
 HEAD_BYTES = 512  # that are looked at
 
 
 def format_of(content: bytes) -> str | None:
     """What a file is, with its article; None for anything that is not known."""
     head = content[:HEAD_BYTES]
-    return next((name for mark, name in _COMPILED if mark.match(head)), None)
+    return next((name for mark, name in _FORMATS if re.match(mark, head)), None)

@@ -37,7 +37,9 @@ SEND_BYTES = (
 # Sent to one client in one turn, so that a fast reader does not delay the others; nginx's
 # sendfile_max_chunk.
 FLUSH_BYTES = 2 * 1024 * 1024
-AHEAD_BYTES = 64 * 1024  # the next pipelined request starts when no more than this is unsent
+# The next pipelined request starts when no more than this is unsent; nor does more wait in the
+# kernel for a client that sends requests and does not read.
+AHEAD_BYTES = 64 * 1024
 CACHED_AT_ONCE = 2  # pipelined requests that are answered from a cache in one turn
 LINGER_SECONDS = (
     3.0  # input of a refused client is read and discarded for so long, so that it gets the response
@@ -74,6 +76,7 @@ class Channel(HTTPChannel):
         self.pending = b""  # input that is not parsed yet
         self._sent = self._acknowledged = 0
         self._debt_at = self.active_at
+        self._unread_at = AHEAD_BYTES  # of _sent, when it is looked how much of it is unread
         self._reported = 0  # of unsent_bytes, to the server
         self._waited = 0.0
         super().__init__(server, sock, addr, adj, map)
@@ -199,8 +202,7 @@ class Channel(HTTPChannel):
         if self._fileno is None:
             return
         if self.total_outbufs_len:
-            queued = struct.unpack("i", fcntl.ioctl(self._fileno, termios.TIOCOUTQ, bytes(4)))[0]
-            taken = self._sent - queued - self._acknowledged
+            taken = self._sent - self._in_kernel() - self._acknowledged
             self.debt_seconds = max(
                 0.0, self.debt_seconds + now - self._debt_at - taken / SEND_RATE
             )
@@ -209,6 +211,20 @@ class Channel(HTTPChannel):
             self.debt_seconds = 0.0
             self._acknowledged = self._sent
         self._debt_at = now
+
+    def _in_kernel(self) -> int:
+        """The sent bytes that the client's kernel has not acknowledged."""
+        queued: int = struct.unpack("i", fcntl.ioctl(self._fileno, termios.TIOCOUTQ, bytes(4)))[0]
+        return queued
+
+    def _bound_unread(self) -> None:
+        """Called before a request is parsed. The kernel's buffer grows to megabytes, hundreds of
+        small responses that nobody reads: if the client has not read the earlier ones, no more than
+        AHEAD_BYTES may wait there (tcp(7), TCP_NOTSENT_LOWAT). Large files are sent in larger steps
+        without it."""
+        if self._in_kernel() > AHEAD_BYTES:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD_BYTES)
+        self._unread_at = self._sent + AHEAD_BYTES
 
     @property
     def is_idle(self) -> bool:
@@ -243,6 +259,8 @@ class Channel(HTTPChannel):
                 and cached < CACHED_AT_ONCE
             ):
                 if self.request is None:
+                    if self._sent > self._unread_at:
+                        self._bound_unread()
                     self.request = Request(self.adj, self.server.bounds)
                     self.request.peer = self.addr[0]
                 self.pending = self.pending[self.request.received(self.pending) :]

@@ -23,7 +23,8 @@ CARDS = 24
 VERSIONS = 20
 ENTRIES = 50  # of the feed
 LONGEST = {name: rules["maxlength"] for name, rules in SEARCH.items() if "maxlength" in rules}
-_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Compiled when it is first used, which takes 3 ms.
+_NOT_IN_XML = r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 SORTS = tuple(sort for sort in search.SORTS if sort != "relevance")
 
 
@@ -101,7 +102,7 @@ def feed(env: Context, db: Connection, page: Page) -> bytes:
 
 def _xml_text(text: str) -> str:
     """A text without the characters that XML 1.0 cannot contain (section 2.2)."""
-    return _NOT_IN_XML.sub("", text)
+    return re.sub(_NOT_IN_XML, "", text)
 
 
 def _for_programs(env: Context) -> HTTPResponse:

@@ -25,7 +25,8 @@ _ITEM = (
 _KEY = r"[a-z*][a-z0-9_.*-]*"
 _PARAMETERS = rf"(?:; *+{_KEY}(?:={_ITEM})?+)*+"
 _INNER_LIST = rf"\( *+(?:{_ITEM}{_PARAMETERS}(?: ++{_ITEM}{_PARAMETERS})*+)?+ *+\)"
-_MEMBER = re.compile(rf"({_KEY})(?:=({_ITEM}|{_INNER_LIST}))?{_PARAMETERS}(?:[ \t]*(,)[ \t]*|\Z)")
+# Compiled when it is first used, which takes 1 ms.
+_MEMBER = rf"({_KEY})(?:=({_ITEM}|{_INNER_LIST}))?{_PARAMETERS}(?:[ \t]*(,)[ \t]*|\Z)"
 _OLD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(.+)")
 
 
@@ -95,7 +96,7 @@ def _dictionary(field: str, text: str) -> dict[str, bytes]:
     found: dict[str, Any] = {}
     text, position = text.strip(" "), 0
     while position < len(text):
-        member = _MEMBER.match(text, position)
+        member = re.compile(_MEMBER).match(text, position)
         if member is None or (member[3] and member.end() == len(text)):
             raise _unreadable(field, "it is not a dictionary of RFC 8941")
         found[member[1]] = member[2] or ""

@@ -5,12 +5,11 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mosis.context import Context
 from tests.client import PASSWORD, Account, Client
 from tests.command_line.driver import Mosis, approve_all, ended, pythons
 from tests.conftest import FakeClock
@@ -157,37 +156,10 @@ def test_a_build_server_needs_a_token_and_a_key_alone(
     assert not (ci.config.folder / "keys").exists()
 
 
-def test_the_zipapp_alone_does_the_whole_job(
-    tmp_path: Path, url: str, env: Context, client: Client, alice: Account, rita: Account
-) -> None:
-    program = client.get("/cli/mosis.pyz").expect(200)
-    digest = client.get("/cli/mosis.pyz.sha256").expect(200).body.decode()
-    assert digest == f"{hashlib.sha256(program.body).hexdigest()}  mosis.pyz\n"
-    mosis = Mosis(tmp_path / "home")
-    mosis.url = url
-    mosis.sign_in(alice)
-    path = mosis.folder / "mosis.pyz"
-    path.write_bytes(program.body)
-
-    def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-I", str(path), *arguments],
-            cwd=mosis.folder, env=mosis.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-        assert done.returncode == 0, (done.stdout, done.stderr)
-        return done.stdout
-
-    run("init", "notes")
-    run("check", "notes")
-    assert json.loads(run("publish", "notes", "--json"))["state"] == "in_review"
-    approve_all(client, rita)
-    run("publish", "notes")
-    run("install", "app.alice.notes")
-    assert mosis.folder.joinpath("app.alice.notes/assets/main.rml").is_file()
-
-
 def test_the_zipapp_is_the_same_each_time_and_for_caches(client: Client) -> None:
     first = client.get("/cli/mosis.pyz").expect(200)
+    digest = client.get("/cli/mosis.pyz.sha256").expect(200).body.decode()
+    assert digest == f"{hashlib.sha256(first.body).hexdigest()}  mosis.pyz\n"
     client.get("/cli/mosis.pyz", headers={"If-None-Match": first.headers["etag"]}).expect(304)
     from mosis.web.cli import zipapp
 
@@ -196,9 +168,20 @@ def test_the_zipapp_is_the_same_each_time_and_for_caches(client: Client) -> None
     assert zipapp("https://apps.example.net") != first.body
 
 
+def pythons_and_options() -> list[Any]:
+    """In the suite, the oldest Python with its packages and the newest without."""
+    found = []
+    for name, options in (("with packages", ["-I"]), ("alone", ["-I", "-S"])):
+        oldest, *others = (getattr(each, "values", (each,))[0] for each in pythons())
+        of_suite = oldest if name == "with packages" or not others else others[-1]
+        for python in (oldest, *others):
+            marks = () if python == of_suite else pytest.mark.campaign
+            found.append(pytest.param(python, options, marks=marks, id=f"{python}-{name}"))
+    return found
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [["-I", "-S"], ["-I"]], ids=["alone", "with packages"])
-@pytest.mark.parametrize("python", pythons())
+@pytest.mark.parametrize(("python", "options"), pythons_and_options())
 def test_the_whole_job_under_every_python(
     tmp_path: Path, url: str, client: Client, alice: Account, rita: Account, python: str, options: list[str]
 ) -> None:  # fmt: skip
@@ -218,6 +201,7 @@ def test_the_whole_job_under_every_python(
 
     run("login", "--email", alice.email, stdin=PASSWORD + "\n")
     run("init", "notes")
+    run("check", "notes")
     assert json.loads(run("publish", "notes", "--json"))["state"] == "in_review"
     assert approve_all(client, rita) == ["app.alice.notes"]
     assert json.loads(run("publish", "notes", "--json"))["state"] == "published"

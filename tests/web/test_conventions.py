@@ -69,7 +69,7 @@ class World:
         )
         body = None if route.method in ("GET", "DELETE") else BODIES.get(route.rule, {})
         more = {
-            "as_": self.client._rita
+            "as_": self.client.desk
             if route.rule.startswith(("/reviews/", "/listing-changes/", "/reports/"))
             else self.root
         } | more

@@ -124,7 +124,7 @@ def test_no_change_is_made_with_what_has_ended_meanwhile(world: World, ended: st
     for route in CHANGES:
         if with_key and route.config["scope"] not in SCOPES:
             continue
-        staff = client._rita if route.rule.startswith("/reviews/") else world.root
+        staff = client.desk if route.rule.startswith("/reviews/") else world.root
         holder = key if with_key else staff
         answer, came_far = overtaken(client, statement, partial(request, world, route, holder))
         if came_far:
@@ -330,7 +330,7 @@ def test_a_revoked_signing_key_releases_nothing_for_the_first_time(
     at = f"/v1/apps/{NOTES}/versions/"
     if step == "in_review":
         review = client.get(at + "2.0.0", as_=alice)["review"]["id"]
-        client.post(f"/v1/reviews/{review}/approve", as_=client._rita).expect(200)
+        client.post(f"/v1/reviews/{review}/approve", as_=client.desk).expect(200)
         client.work()
     call = "submit" if step in ("checking", "ready") else "publish"
     client.post(f"{at}2.0.0/{call}", as_=alice).expect(409, "signing_key_revoked")

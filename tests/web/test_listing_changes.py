@@ -1,5 +1,6 @@
 """Changes of what the store shows wait for a reviewer, whatever is tried around that."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,13 +24,21 @@ NEW: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def alice(client: Client) -> Account:
-    """The owner of a published app."""
+def owner_of_a_published_app(client: Client) -> Account:
     account = client.register("alice")
     client.app_of(account)
     client.published(account, NOTES)
     return account
+
+
+@pytest.fixture
+def prepare() -> Callable[[Client], Account]:
+    return owner_of_a_published_app
+
+
+@pytest.fixture
+def alice(prepared: Account) -> Account:
+    return prepared
 
 
 def in_store(client: Client) -> dict[str, Any]:

@@ -387,8 +387,8 @@ class TestTransfer:
         package = client.package(bob, NOTES, "2.0.0", 2)
         client.upload(NOTES, package, as_=bob, query="?submit=true").expect(201)
         client.work()
-        (review,) = client.get("/v1/reviews", as_=client._rita)["reviews"]
-        shown = client.get(f"/v1/reviews/{review['id']}", as_=client._rita)
+        (review,) = client.get("/v1/reviews", as_=client.desk)["reviews"]
+        shown = client.get(f"/v1/reviews/{review['id']}", as_=client.desk)
         assert shown["because"] == ["new_owner"]
 
     @pytest.mark.parametrize("settings", [{"ACCOUNT_APPS": "1"}])

@@ -24,9 +24,7 @@ def settings() -> dict[str, str]:
 
 @pytest.fixture
 def rita(client: Client) -> Account:
-    client._rita = client.reviewer("rita.reviews")  # type: ignore[attr-defined]
-    found: Account = client._rita  # type: ignore[attr-defined]
-    return found
+    return client.desk
 
 
 def later(client: Client, clock: FakeClock, days: float, *people: Account) -> None:

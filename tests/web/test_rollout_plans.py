@@ -36,9 +36,7 @@ def approved(client: Client, alice: Account, version: str, code: int) -> None:
     client.upload(NOTES, package, as_=alice, query="?submit=true").expect(201)
     client.work()
     review = client.get(at(version), as_=alice)["review"]["id"]
-    if not hasattr(client, "_rita"):
-        client._rita = client.reviewer("rita.reviews")  # type: ignore[attr-defined]
-    client.post(f"/v1/reviews/{review}/approve", as_=client._rita).expect(200)
+    client.post(f"/v1/reviews/{review}/approve", as_=client.desk).expect(200)
 
 
 def planned(client: Client, alice: Account, **more: Any) -> Answer:
@@ -59,7 +57,7 @@ def share(client: Client, alice: Account) -> tuple[str, float]:
 def later(client: Client, alice: Account, clock: FakeClock, seconds: float) -> None:
     """Some time passes; access tokens of before have expired."""
     clock.advance(seconds)
-    for account in (alice, getattr(client, "_rita", None)):
+    for account in (alice, client.found_desk):
         if account is not None:
             account.token = client.sign_in(account).token
 
@@ -278,7 +276,7 @@ def test_versions_without_a_plan_get_that_of_their_app(
     client.upload(NOTES, package, as_=alice, query="?submit=true&publish=true").expect(201)
     client.work()
     review = client.get(at("4.0.0"), as_=alice)["review"]["id"]
-    client.post(f"/v1/reviews/{review}/approve", as_=client._rita).expect(200)  # type: ignore[attr-defined]
+    client.post(f"/v1/reviews/{review}/approve", as_=client.desk).expect(200)
     client.work()
     soon = client.get(at("4.0.0"), as_=alice).expect(200)
     assert (soon["state"], soon["rollout_percent"]) == ("published", 1)

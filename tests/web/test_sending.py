@@ -1,10 +1,11 @@
 """Ranges and conditions, case by case as RFC 9110 says."""
 
 import hashlib
+from collections.abc import Callable
 
 import pytest
 
-from tests.client import Account, Answer, Client
+from tests.client import Answer, Client
 
 NOTES = "com.acme.notes"
 LATER, EARLIER = "Sat, 16 Jan 2027 08:00:00 GMT", "Thu, 14 Jan 2027 08:00:00 GMT"
@@ -13,11 +14,8 @@ LATER, EARLIER = "Sat, 16 Jan 2027 08:00:00 GMT", "Thu, 14 Jan 2027 08:00:00 GMT
 class Download:
     """A published package and what is answered about it."""
 
-    def __init__(self, client: Client, account: Account) -> None:
-        self.client = client
-        self.path = client.published(account, NOTES)["download_url"].removeprefix(
-            client.env.config.base_url
-        )
+    def __init__(self, client: Client, path: str) -> None:
+        self.client, self.path = client, path
         whole = client.get(self.path).expect(200)
         self.body, self.tag, self.changed = (
             whole.body,
@@ -39,11 +37,22 @@ class Download:
         )
 
 
-@pytest.fixture
-def package(client: Client) -> Download:
+def published_package(client: Client) -> str:
+    """Its path."""
     alice = client.register()
     client.app_of(alice)
-    return Download(client, alice)
+    url: str = client.published(alice, NOTES)["download_url"]
+    return url.removeprefix(client.env.config.base_url)
+
+
+@pytest.fixture
+def prepare() -> Callable[[Client], str]:
+    return published_package
+
+
+@pytest.fixture
+def package(client: Client, prepared: str) -> Download:
+    return Download(client, prepared)
 
 
 def test_the_whole_says_what_it_is(package: Download) -> None:

@@ -2,8 +2,10 @@
 
 import pytest
 
+from tests.seaweed import SeaweedFS
 from tests.web.test_sending import (  # noqa: F401  (collected here again)
     package,
+    prepare,
     test_a_range_outside_is_416_and_says_how_long_the_file_is,
     test_head_is_get_without_the_body_and_knows_no_range,
     test_if_match_goes_before_if_unmodified_since_and_both_before_the_rest,
@@ -19,5 +21,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def settings(bucket_url: str) -> dict[str, str]:
-    return {"PACKAGES_URL": bucket_url}
+def settings(seaweed: SeaweedFS, bucket_url: str) -> dict[str, str]:
+    """With one prefix for all tests, which change nothing."""
+    return {"PACKAGES_URL": seaweed.url("tests", "sending")}

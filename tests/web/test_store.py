@@ -186,7 +186,7 @@ def test_a_download_leads_to_what_the_device_is_offered(client: Client, alice: A
     client.work()
     at = f"{AT}/1.1.0-rc.1"
     client.post(
-        f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita
+        f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client.desk
     ).expect(200)
     client.post(at + "/publish", as_=alice).expect(200)
     assert (

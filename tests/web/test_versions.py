@@ -212,7 +212,7 @@ def test_a_share_only_grows(client: Client, alice: Account) -> None:
     client.work()
     at = f"/v1/apps/{NOTES}/versions/1.1.0"
     client.post(
-        f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita
+        f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client.desk
     ).expect(200)
     client.post(at + "/publish", {"rollout_percent": 10}, as_=alice).expect(200)
     assert client.get("/v1/store/apps/com.acme.notes")["version"] == "1.0.0"
@@ -236,7 +236,7 @@ def test_a_halted_version_goes_on_with_its_share_or_a_larger_one(
     client.work()
     at = f"/v1/apps/{NOTES}/versions/1.1.0"
     client.post(
-        f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita
+        f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client.desk
     ).expect(200)
     client.post(at + "/publish", {"rollout_percent": 10}, as_=alice).expect(200)
     refused = client.post(at + "/publish", {"rollout_percent": 20}, as_=alice).expect(
