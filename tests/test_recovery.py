@@ -419,7 +419,7 @@ UPLOAD = """
 import os, signal, sys
 import portal
 from mosis.config import Config
-from mosis.operations import backup
+from mosis.operations.backup import copies
 from mosis.outbound.objects import Bucket
 left = [int(sys.argv[1])]
 for name in ("create", "upload", "list", "delete"):
