@@ -96,17 +96,21 @@ class RevisionCache:
             self.hits += 1
             return entry[2]
 
-    def get_many(
-        self, revisions: Mapping[str, Hashable], kind: str, *, room: str = ""
-    ) -> dict[str, Any]:
-        """The values under (kind, name) for each name with its revision, as far as they are there."""
+    def get_many(self, revisions: Mapping[str, Hashable], *, room: str = "") -> dict[str, Any]:
+        """The values for each key with its revision, as far as they are there."""
         found = {}
         with self._lock:
-            use = self._rooms[room].use
-            for name, revision in revisions.items():
-                entry = use((kind, name), revision)
-                if entry is not None:
-                    found[name] = entry[2]
+            place = self._rooms[room]
+            proven = place.proven
+            for key, revision in revisions.items():
+                entry = proven.get(key)
+                if (
+                    entry is not None and entry[0] == revision
+                ):  # as in `use`, for a third of the time
+                    proven.move_to_end(key)
+                    found[key] = entry[2]
+                elif entry := place.use(key, revision):
+                    found[key] = entry[2]
             self.hits += len(found)
             self.misses += len(revisions) - len(found)
         return found

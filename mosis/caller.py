@@ -21,7 +21,7 @@ _ENTRY = re.compile(
 ROLES = ("developer", "reviewer", "admin")  # each includes the rights of the one before
 
 
-@dataclass(frozen=True)
+@dataclass
 class Caller:
     """`scopes` None: all rights of a session. `apps` None: all apps of the account.
     `token_id`: the token of a trusted publisher that it presents.
@@ -120,10 +120,12 @@ def client_address(trusted: tuple[Network, ...], address: str, forwarded_for: st
     X-Forwarded-For counts only if that is a trusted proxy: then its last entry that is not a
     trusted proxy. An entry that is not an address (see `parse_address`) ends the search; empty
     entries (RFC 9110, section 5.6.1) are skipped."""
+    if not trusted or not forwarded_for:
+        return canonical(address)
     found = parse_address(address)
     if found is None:
         return address
-    for entry in reversed(forwarded_for.split(",")) if trusted else ():
+    for entry in reversed(forwarded_for.split(",")):
         if not any(found in network for network in trusted):
             break
         if not entry.strip():
@@ -133,6 +135,12 @@ def client_address(trusted: tuple[Network, ...], address: str, forwarded_for: st
             break
         found = before
     return str(found)
+
+
+@lru_cache(maxsize=1024)
+def canonical(address: str) -> str:
+    """The usual form of an address; other texts as they are."""
+    return str(parse_address(address) or address)
 
 
 def is_in(address: str, networks: tuple[Network, ...]) -> bool:

@@ -35,14 +35,14 @@ class Open:
 
 def test_the_queue_of_one_client_delays_another_by_one_event() -> None:
     turns: Any = Turns()
-    for number in range(300):
-        turns.put(Open("many"), number)
-    turns.put(Open("few"), 0)
-    turns.put(Open("few"), 1)
+    many, few = [Open("many") for _ in range(300)], [Open("few"), Open("few")]
+    for channel in (*many, *few):
+        turns.put(channel)
     taken = [turns.take() for _ in range(302)]
-    assert [channel.client for channel, _ in taken[:5]] == ["many", "few", "many", "few", "many"]
-    for client, number in (("many", 300), ("few", 2)):
-        assert [flags for each, flags in taken if each.client == client] == list(range(number))
+    assert [channel.client for channel in taken[:5]] == ["many", "few", "many", "few", "many"]
+    for opened in (many, few):
+        own = [each for each in taken if each.client == opened[0].client]
+        assert all(one is other for one, other in zip(own, opened, strict=True))
     assert not turns
     with pytest.raises(KeyError):
         turns.take()

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosis.errors import Malformed
-from mosis.validation.strict_json import load_json
+from mosis.validation import strict_json
+from mosis.validation.strict_json import DEPTH, load_json
 
 
 @pytest.mark.parametrize("body", [
@@ -42,3 +43,41 @@ def test_no_bytes_make_anything_but_a_value_or_our_error(body: bytes) -> None:
 
 def test_brackets_inside_texts_are_no_depth() -> None:
     assert load_json(json.dumps(["[" * 100 + '\\"']).encode()) == ["[" * 100 + '\\"']
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.sampled_from([0, -0.0, 1e22, 2**53, 2**63, 2**64, 10**15, -1e-300])
+    | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+MUTATIONS = st.lists(
+    st.tuples(st.integers(0, 200), st.sampled_from(
+        ['"', ":", ",", '"":0,', '"a":1,', "[", "}", "1" * 9, " ", "\\u003a", "e9", "NaN"]
+    )),
+    max_size=2,
+)  # fmt: skip
+
+
+@given(VALUES, MUTATIONS, st.booleans(), st.sampled_from([None, 1]))
+def test_the_quick_way_and_the_exact_one_read_the_same(
+    value: object, mutations: list[tuple[int, str]], ascii_only: bool, indent: int | None
+) -> None:
+    """What orjson may read is what the standard library's parser with our rules reads, types included."""
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
+    for at, piece in mutations:
+        text = text[: at % (len(text) + 1)] + piece + text[at % (len(text) + 1) :]
+    body = text.encode("utf-8", "surrogatepass")
+    quickly = strict_json._read_quickly(body, strict_json._outside_strings(body), DEPTH)
+    if quickly is not strict_json._UNDECIDED:
+        assert repr(strict_json._decoder.decode(body.decode())) == repr(quickly)
+
+
+@pytest.mark.parametrize("body", [
+    '{"a":1,"a":2}', '{"a" :1,"a":":"}', '{"a":":","a":1}', '{"\\u0061":1,"a":2}',
+    '{"a":{"b":1},"a":"::"}', '{"a":1,"a":"\\u003a"}',
+    '[{":":1,":":2}]', '{"a":[{"b":0,"b":0}]}',
+])  # fmt: skip
+def test_repeated_keys_are_found_however_they_are_written(body: str) -> None:
+    with pytest.raises(Malformed, match="occurs twice"):
+        load_json(body.encode())

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import random
+import re
 import ssl
 import time
 import uuid
@@ -17,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from mosis import VERSION
 from mosis.client.config import Config, Credentials
-from mosis.client.output import FAILED, REFUSED, Output, Stop
+from mosis.client.output import FAILED, REFUSED, USAGE, Output, Stop
 from mosis.records import dataclass
 from mosis.validation.strict_json import load_json
 
@@ -131,7 +132,7 @@ class Portal:
         request is safe to repeat. Raises Problem and Stop."""
         given = {name: each for name, each in (query or {}).items() if each is not None}
         address = f"{self.url}{path if path.startswith('/.') else '/v1' + path}"
-        address += f"?{urlencode(given)}" if given else ""
+        address += f"?{urlencode(given, errors='surrogateescape')}" if given else ""
         refreshed = False
         seconds = self.retry_seconds if self.reached else min(self.retry_seconds, FIRST_SECONDS)
         attempts = _Attempts(seconds, self.output)
@@ -184,6 +185,8 @@ class Portal:
             raise Stop(
                 f"You are not signed in at {self.url}: run `mosis login {self.url}`, or set MOSIS_TOKEN."
             )
+        if not re.fullmatch("[!-~]+", found):  # an error of the library would print it
+            raise Stop("The token has spaces, line ends or letters beyond ASCII in it.", USAGE)
         return found
 
     def _refresh(self, refused: str) -> bool:
@@ -275,8 +278,7 @@ def _connection(address: str, timeout: float) -> tuple[http.client.HTTPConnectio
     proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
     context = ssl.create_default_context() if parts.scheme == "https" else None
     if proxy:
-        via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        host, port = via.hostname or "", via.port or 8080
+        host, port = _proxy(proxy)
         if context is None:
             return http.client.HTTPConnection(host, port, timeout=timeout), address
         tunnel = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
@@ -289,9 +291,21 @@ def _connection(address: str, timeout: float) -> tuple[http.client.HTTPConnectio
     ), target
 
 
+def _proxy(address: str) -> tuple[str, int]:
+    """Host and port of a proxy. Raises Stop, whose text does not repeat what may be a password."""
+    try:
+        via = urlsplit(address if "://" in address else f"http://{address}")
+        host, port = str(via.hostname or "").encode("idna").decode(), via.port or 8080
+    except ValueError:
+        host = ""
+    if not host:
+        raise Stop("The proxy that the environment names has no usable address.", USAGE)
+    return host, port
+
+
 def segment(text: str) -> str:
-    """A text as one segment of a path."""
-    return quote(text, safe="")
+    """A text as one segment of a path; an argument that is not UTF-8 with its bytes."""
+    return quote(text, safe="", errors="surrogateescape")
 
 
 def content_digest(content: bytes) -> str:

@@ -44,8 +44,9 @@ def normal_url(text: str) -> str:
         good = (
             parts.scheme in ("http", "https") and parts.hostname and not parts.netloc.endswith(":")
         )
-        good = good and parts.port != 0
-    except ValueError:
+        good = good and parts.port != 0 and not re.search(r"[\x00-\x20\x7f]", address)
+        good = good and bool(str(parts.hostname).encode("idna"))
+    except ValueError:  # UnicodeError is one: a label that is empty or too long
         good = False
     if not good or parts.query or parts.fragment or parts.username is not None:
         raise Stop(
@@ -155,7 +156,10 @@ class Config:
 
     def _read(self) -> dict[str, Any]:
         try:
-            return tomllib.loads(self.path.read_text(encoding="utf-8"))
+            document = tomllib.loads(self.path.read_text(encoding="utf-8"))
+            if not all(_is_ours(*each) for each in document.items()):
+                raise ValueError("it has other values than texts and tables of tables of texts")
+            return document
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
@@ -181,6 +185,16 @@ def write_private(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise Stop(f"{path} cannot be written: {error.strerror or error}", REFUSED) from None
+
+
+def _is_ours(name: str, value: Any) -> bool:
+    """Whether a value of config.toml is one that `_toml` writes: a text, or the table of portals."""
+    if name != "portal" or not isinstance(value, dict):
+        return name != "portal" and isinstance(value, str)
+    return all(
+        isinstance(table, dict) and all(isinstance(each, str) for each in table.values())
+        for table in value.values()
+    )
 
 
 def _toml(document: dict[str, Any]) -> str:

@@ -26,9 +26,10 @@ def build(env: Context) -> Any:
     """The WSGI application for a context."""
     from mosis.ui.pages import Pages
     from mosis.web.answers import Answers
+    from mosis.web.callers import Callers
     from mosis.web.compression import Compression
     from mosis.web.idempotency import Retries
-    from mosis.web.plugins import Callers, Errors, Inputs, Portal
+    from mosis.web.plugins import Errors, Inputs, Portal
 
     prefix = env.config.base_path if env else ""
     pages = Pages(env)
@@ -57,8 +58,9 @@ def build_store(env: Context) -> Any:
     """The WSGI application of a store front end."""
     from mosis.web import health, metrics, store, store_changes
     from mosis.web.answers import Answers
+    from mosis.web.callers import Callers
     from mosis.web.compression import Compression
-    from mosis.web.plugins import Callers, Errors, Inputs
+    from mosis.web.plugins import Errors, Inputs
     from mosis.web.store_only import StorePortal
 
     config = env.config

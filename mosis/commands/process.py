@@ -176,8 +176,6 @@ def serve(config: Config) -> int:
     refuse_folder_of_front_end(config)
     lock, lease = acquired(config)
     allocator.tune()
-    # the time that a read of the store waits for a thread that computes (default: 5 ms)
-    sys.setswitchinterval(0.001)
     env = open_migrated(config)
     if lease is not None:
         standby.hand_over(env, lease)

@@ -77,7 +77,7 @@ class Connection:
     def all(self, sql: str, *values: Any, into: type[Row] | None = None) -> list[Any]:
         """Every row, as tuples or as the dataclass `into`. Rows are fetched at once: an open cursor would keep the WAL from
         being checkpointed."""
-        rows = self._fetched(self._run(sql, values).fetchall)
+        rows = self._rest(self._run(sql, values))
         return rows if into is None else [into(*row) for row in rows]
 
     def all_until(self, deadline: float, sql: str, *values: Any) -> list[Any]:
@@ -101,7 +101,7 @@ class Connection:
 
     def one(self, sql: str, *values: Any, into: type[Row] | None = None) -> Any:
         """The first row, as a tuple or as the dataclass `into`; None if there is none."""
-        row = self._fetched(self._run(sql, values).fetchone)
+        row = self._first(sql, values)
         return row if row is None or into is None else into(*row)
 
     def select(self, record: type[Stored], where: str, *values: Any) -> list[Stored]:
@@ -125,11 +125,11 @@ class Connection:
         """Every row as {column: value}."""
         cursor = self._run(sql, values)
         names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in self._fetched(cursor.fetchall)]
+        return [dict(zip(names, row, strict=True)) for row in self._rest(cursor)]
 
     def value(self, sql: str, *values: Any) -> Any:
         """The first column of the first row or None."""
-        row = self._fetched(self._run(sql, values).fetchone)
+        row = self._first(sql, values)
         return None if row is None else row[0]
 
     def has(self, sql: str, *values: Any) -> bool:
@@ -368,9 +368,17 @@ class Connection:
         except sqlite3.DatabaseError as error:
             raise self._translated(error) from error
 
-    def _fetched(self, fetch: Callable[[], Any]) -> Any:
+    def _first(self, sql: str, values: Sequence[Any]) -> Any:
         try:
-            return fetch()
+            if "?1" in sql:
+                return self._run(sql, values).fetchone()
+            return self._raw.execute(sql, values).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._translated(error) from error
+
+    def _rest(self, cursor: sqlite3.Cursor) -> list[Any]:
+        try:
+            return cursor.fetchall()
         except sqlite3.DatabaseError as error:
             raise self._translated(error) from error
 

@@ -10,6 +10,7 @@ from mosis.context import Context
 from mosis.events import KINDS, Event
 from mosis.events.kinds import Failure
 from mosis.outbound.mail import paragraph
+from mosis.validation.names import one_line
 
 SETTINGS = "/console/account#mail"  # where readers of mails choose which they get
 SUBJECT_CHARACTERS = 150
@@ -23,14 +24,14 @@ class _Facts(dict[str, Any]):
 
 
 def text(event: Event) -> str:
-    """The event as a sentence."""
+    """The event as a sentence in one line: whatever others have written stays in it."""
     sentence = (_failure(event) or KINDS[event.kind]).text
     known = _Facts(package_id=event.package_id, version=event.version)
     for name, value in event.facts.items():
         known[name] = _words(value)
         if isinstance(value, int):
             known[f"{name}_s"] = _plural(value)
-    return sentence.format_map(known)
+    return one_line(sentence.format_map(known))
 
 
 def _words(value: Any) -> Any:
@@ -81,7 +82,7 @@ def _why(event: Event) -> list[str]:
     frame."""
     facts, parts = event.facts, []
     if facts.get("reasons"):
-        parts.append(paragraph(f"Reasons: {', '.join(facts['reasons'])}."))
+        parts.append(paragraph(one_line(f"Reasons: {', '.join(facts['reasons'])}.")))
     for name, title in (("comment", "The reviewer's comment:"), ("text", "The message:")):
         if facts.get(name):
             parts.append(f"{title}\n{paragraph(_lines(facts[name]), '  ')}")
@@ -139,7 +140,7 @@ def _next(env: Context, event: Event) -> str:
         page = "/console/reviews"  # it goes to the reviewer
     named = [name for _, name, _, _ in Formatter().parse(page) if name]
     address = page.format_map({name: quote(str(known[name]), safe="") for name in named})
-    return f"{paragraph(kind.next.format_map(known))}\n{env.url(address)}"
+    return f"{paragraph(one_line(kind.next.format_map(known)))}\n{env.url(address)}"
 
 
 def _footer(env: Context) -> str:

@@ -48,7 +48,7 @@ def caller_of(env: Context, db: Connection, credential: str, address: str, clien
 
 def confirm(env: Context, db: Connection, caller: Caller) -> None:
     """Verify, at the beginning of a transaction and under the write lock, that the caller's
-    credential is still valid with the same rights (see mosis/web/plugins.py): session, key,
+    credential is still valid with the same rights (see mosis/web/callers.py): session, key,
     account, role or scopes may have changed since the request was authenticated. Raises Denied
     `invalid_token` if it has ended, `forbidden` if its rights have changed."""
     if caller.key_id is not None:

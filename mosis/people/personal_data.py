@@ -23,6 +23,17 @@ OF_MAILS = (  # the jobs that mail its email tokens and events
     " OR arguments ->> 'event_id' IN (SELECT id FROM events WHERE developer_id = ?1))"
 )
 
+FORMER = "A former developer"  # the name of an erased account
+# Where the events of other accounts name an account (?1); `kind` first, because it is quick to compare.
+MENTIONS = (
+    "UPDATE events SET data = json_set(data, '$.name', ?2) WHERE kind LIKE 'app.member_%' AND data ->> 'account_id' = ?1",
+    "UPDATE events SET data = json_set(data, '$.by', ?2) WHERE kind = 'app.released' AND data ->> 'by_id' = ?1",
+    "UPDATE events SET data = json_set(data, '$.email', ?2) WHERE kind IN ('app.member_invited', 'app.transfer_offered')"
+    f" AND data ->> 'email' = {VERIFIED} COLLATE NOCASE",
+    "UPDATE events SET data = json_set(data, '$.text', '(erased)') WHERE kind = 'review.message' AND ?2 <> ''"
+    " AND data ->> 'message' IN (SELECT id FROM messages WHERE author_id = ?1)",
+)
+
 # The export: name of the list -> its query, with the account's id as ?1. Secrets and hashes are left out.
 EXPORTED = {
     "account": "SELECT id, email, email_verified, name, role, suspended, created_at, mail_choices FROM developers WHERE id = ?1",
@@ -128,7 +139,7 @@ def erase(
             "UPDATE developers SET email = ?, name = ?, email_verified = 0, role = 'developer', password_hash = NULL,"
             " mail_choices = '{}', erased_at = ? WHERE id = ?",
             f"erased-{developer.id}@invalid",
-            "A former developer",
+            FORMER,
             db.now,
             developer.id,
         )
@@ -175,6 +186,8 @@ def _erase_traces(db: Connection, developer_id: str) -> None:
     )
     db.change(f"DELETE FROM tickets WHERE email = {VERIFIED}", developer_id)  # invitations
     db.change(f"DELETE FROM app_invitations WHERE email = {VERIFIED}", developer_id)
+    for mentioned in MENTIONS:
+        db.change(mentioned, developer_id, FORMER)
     db.update("messages", "author_id = ?", developer_id, text="(erased)")
     db.change(
         "UPDATE versions SET manifest = json_remove(manifest, '$.author') WHERE app_id IN"

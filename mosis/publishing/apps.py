@@ -19,9 +19,10 @@ PACKAGE_ID_FORM = "Two or more segments of lower-case letters and digits joined 
 JSON_FIELDS = ("tags", "rollout_plan")
 # what the store shows of an app, and its developer can change
 LISTED = ("name", "summary", "description", "category", "tags", "homepage")
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
-@dataclass(frozen=True)
+@dataclass
 class App(Record, table="apps"):
     """A row of `apps`."""
 
@@ -87,7 +88,12 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
 
 def get(db: Connection, app: str) -> App:
     """The app with this id or package_id, of any account. Raises NotFound."""
-    return db.get(App, "id = ?1 OR package_id = ?1", app)
+    return db.get(App, f"{_name_column(app)} = ?", app)
+
+
+def _name_column(app: str) -> str:
+    """The column that this name of an app stands in: package ids have a dot, ids have none."""
+    return "package_id" if "." in app else "id"
 
 
 def with_role(db: Connection, caller: Caller, app: str, role: str) -> App:
@@ -99,10 +105,16 @@ def with_role(db: Connection, caller: Caller, app: str, role: str) -> App:
     Raises NotFound for anybody who is no member, Denied `forbidden` for a lower role,
     `second_factor_missing`.
     """
-    found = get(db, app)
-    if caller.apps is not None and found.id not in caller.apps:
+    row = db.one(
+        f"SELECT m.role, {columns(App, 'a')} FROM apps a LEFT JOIN app_members m"
+        f" ON m.app_id = a.id AND m.developer_id = ? WHERE a.{_name_column(app)} = ?",
+        caller.account,
+        app,
+    )
+    if row is None or (caller.apps is not None and row[1] not in caller.apps):
         raise NotFound("app")
-    members.require_role(db, found.id, caller.account, role)
+    members.require(row[0], role)
+    found = App(*row[1:])
     if role != "viewer":
         caller.require_second_factor("publishers")
     db.check_again(
@@ -215,8 +227,6 @@ def delete(db: Connection, caller: Caller, app: App) -> None:
 
 def _columns_of(fields: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: json.dumps(value, ensure_ascii=False)
-        if name in JSON_FIELDS and value is not None
-        else value
+        name: _encode(value) if name in JSON_FIELDS and value is not None else value
         for name, value in fields.items()
     }

@@ -15,7 +15,14 @@ from mosis.context import Context
 from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first, page
 from mosis.errors import Conflict
-from mosis.publishing import apps, look_alikes, members, review_notices, review_policy
+from mosis.publishing import (
+    apps,
+    look_alikes,
+    members,
+    review_notices,
+    review_policy,
+    versions,
+)
 from mosis.publishing.apps import App
 from mosis.records import dataclass
 
@@ -66,7 +73,18 @@ def change_app(
 
 def waiting(db: Connection, app_id: str) -> ListingChange | None:
     """The change of an app that waits for a reviewer; None if there is none."""
-    return waiting_of(db, [app_id]).get(app_id)
+    return latest_and_waiting(db, app_id)[1]
+
+
+def latest_and_waiting(db: Connection, app_id: str) -> tuple[str | None, ListingChange | None]:
+    """The newest published version of an app, and the change that waits for a reviewer."""
+    latest, change_id = db.one(
+        f"SELECT ({versions.LATEST}),"
+        " (SELECT id FROM listing_changes WHERE app_id = ? AND state = 'waiting')",
+        app_id,
+        app_id,
+    )
+    return latest, get(db, change_id) if change_id else None
 
 
 def waiting_of(db: Connection, app_ids: list[str]) -> dict[str, ListingChange]:

@@ -53,7 +53,11 @@ def role_of(db: Connection, app_id: str, account: str) -> str | None:
 def require_role(db: Connection, app_id: str, account: str, role: str) -> None:
     """Raises NotFound for an account that is not a member of the app, Denied `forbidden` for one
     whose role is lower than `role`."""
-    has = role_of(db, app_id, account)
+    require(role_of(db, app_id, account), role)
+
+
+def require(has: str | None, role: str) -> None:
+    """As `require_role`, for the role that the account has."""
     if has is None:
         raise NotFound("app")
     if ROLES.index(has) < ROLES.index(role):

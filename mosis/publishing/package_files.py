@@ -78,9 +78,9 @@ def open_file(
 
     Raises Conflict `gone` if it was removed, Unavailable `package_unavailable`.
     """
-    _check_not_removed(db, version)
-    place, size = path(env, db, version), version.size_bytes
-    return env.files.open(place, size, version.sha256, anew=anew, name=name(version), turn=turn)
+    with _unless_removed(db, version):
+        place, size = path(env, db, version), version.size_bytes
+        return env.files.open(place, size, version.sha256, anew=anew, name=name(version), turn=turn)
 
 
 def open_or_later(
@@ -105,9 +105,21 @@ def address(env: Context, db: Connection, version: HasPackage) -> str | None:
 
 def verify_file(env: Context, db: Connection, version: HasPackage) -> None:
     """Verify the hash of the package where it is stored. Raises as `open_file`."""
+    with _unless_removed(db, version):
+        place = path(env, db, version)
+        env.files.verify(place, version.size_bytes, version.sha256, name(version))
+
+
+@contextmanager
+def _unless_removed(db: Connection, version: HasPackage) -> Iterator[None]:
+    """Use the package of a version. What fails because the package was removed or replaced meanwhile
+    is Conflict `gone` too."""
     _check_not_removed(db, version)
-    place = path(env, db, version)
-    env.files.verify(place, version.size_bytes, version.sha256, name(version))
+    try:
+        yield
+    except Unavailable:
+        _check_not_removed(db, version)
+        raise
 
 
 def _check_not_removed(db: Connection, version: HasPackage) -> None:

@@ -261,18 +261,15 @@ def index(db: Connection, app: App, wanted: PageRequest) -> Page[Version]:
     return newest_first(db, Version, "app_id = ?1", app.id, wanted=wanted)
 
 
-def latest(db: Connection, app_id: str) -> str | None:
-    """The version string of the newest published version of an app, stable before beta; None if
-    none is published."""
-    found: str | None = db.value(
-        "SELECT version FROM versions WHERE app_id = ? AND state = 'published' ORDER BY channel DESC, version_code DESC LIMIT 1",
-        app_id,
-    )
-    return found
+# The version string of the newest published version of an app, stable before beta.
+LATEST = (
+    "SELECT version FROM versions WHERE app_id = ? AND state = 'published'"
+    " ORDER BY channel DESC, version_code DESC LIMIT 1"
+)
 
 
 def latest_of(db: Connection, app_ids: list[str]) -> dict[str, str]:
-    """As `latest` for several apps; apps without a published version are left out."""
+    """LATEST for several apps; apps without a published version are left out."""
     rows = db.all(
         "SELECT app_id, version, max(channel || printf('%010d', version_code)) FROM versions WHERE state = 'published'"
         " AND app_id IN (SELECT value FROM json_each(?)) GROUP BY app_id",

@@ -16,10 +16,12 @@ import select
 import socket
 import struct
 import termios
+import threading
 from collections import deque
 from time import monotonic
 from typing import Any
 
+from waitress import wasyncore
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
 
@@ -31,6 +33,7 @@ from mosis.server.suspension import Suspended
 
 log = logging.getLogger("mosis.server")
 
+IN, OUT = select.EPOLLIN, select.EPOLLOUT
 SEND_BYTES = (
     18_000  # a response is sent when it is complete or this long: head and body leave together
 )
@@ -52,7 +55,7 @@ SEND_DEBT_SECONDS = (
 
 
 class Channel(HTTPChannel):
-    """A connection with bounds. The loop watches a channel once for each `arm`, so that an idle one costs nothing."""
+    """A connection with bounds. The loop watches it for what it can handle, so that an idle one costs nothing."""
 
     task_class = ApplicationResponse
     error_task_class = Refusal
@@ -61,6 +64,7 @@ class Channel(HTTPChannel):
     request: Request | None = None  # the one that is arriving
     refused = False  # the last request was refused; whatever follows is read and discarded
     suspended: Suspended | None = None
+    events = 0  # that wait for their turn
     lingers_until = 0.0  # monotonic; not 0 while the rest of a refused client's input is discarded
     unsent_bytes = 0  # in memory; files that wait to be sent take none
     debt_seconds = 0.0  # how far the client is behind SEND_RATE; a larger one is closed earlier
@@ -80,6 +84,8 @@ class Channel(HTTPChannel):
         self._reported = 0  # of unsent_bytes, to the server
         self._waited = 0.0
         super().__init__(server, sock, addr, adj, map)
+        self._lock = threading.RLock()
+        self.outbuf_lock = threading.Condition(self._lock)
         self.outbufs: deque[Any] = deque()  # bytes, memoryview, or files in waitress's wrapper
 
     # The loop's thread
@@ -87,14 +93,30 @@ class Channel(HTTPChannel):
     def add_channel(self, map: dict[int, Any] | None = None) -> None:
         """Extends HTTPChannel.add_channel."""
         super().add_channel(map)
-        self.server.watch(self._fileno, select.EPOLLIN, new=True)
+        self.server.watch(self._fileno, 0, IN)
+        self._watched = IN
         self.server.connections.add(self)
 
     def del_channel(self, map: dict[int, Any] | None = None) -> None:
         """Extends HTTPChannel.del_channel."""
-        self.server.unwatch(self._fileno)
+        self._watch(0)
         self.server.connections.remove(self)
         super().del_channel(map)
+
+    def handle(self, flags: int) -> None:
+        """Handle events. What the client does while its request runs is left to the kernel until
+        then, also that it is gone: its connection counts as long as its request does."""
+        wanted = self._wanted()
+        if not wanted:
+            with self._lock:
+                if not self._wanted():
+                    self._watch(0)
+            return
+        if wanted == flags == IN:
+            self.handle_read()
+        else:  # the end of the input is read when nothing runs
+            wasyncore.readwrite(self, flags if wanted & IN else flags & ~IN)
+        self.arm()
 
     def readable(self) -> bool:
         """Replaces HTTPChannel.readable: nothing is read while a request runs or is unanswered."""
@@ -123,13 +145,14 @@ class Channel(HTTPChannel):
         if self.request is not None and not self.lingers_until:
             size = self.request.read_bytes
         try:
-            data = self.recv(size)  # closes the channel at the end of the input
+            data = self.socket.recv(size)
         except BlockingIOError:
             return
         except OSError:
+            data = b""
+        if not data:
             self.handle_close()
-            return
-        if data and not self.lingers_until:
+        elif not self.lingers_until:
             self.active_at = monotonic()
             self.received(data)
 
@@ -141,11 +164,11 @@ class Channel(HTTPChannel):
 
     def handle_write(self) -> None:
         """Replaces HTTPChannel.handle_write."""
-        if self.outbuf_lock.acquire(False):  # else a worker is sending, and calls `arm` afterwards
+        if self._lock.acquire(False):  # else a worker is sending, and calls `arm` afterwards
             try:
                 self._flush_some()
             finally:
-                self.outbuf_lock.release()
+                self._lock.release()
         if self.close_when_flushed and not self.total_outbufs_len and not self.lingers_until:
             self._end()
         if self.will_close:
@@ -155,7 +178,7 @@ class Channel(HTTPChannel):
 
     def handle_close(self) -> None:
         """Replaces HTTPChannel.handle_close."""
-        with self.outbuf_lock:
+        with self._lock:
             for waiting in self.outbufs:
                 if isinstance(waiting, ReadOnlyFileBasedBuffer):
                     waiting.close()
@@ -279,7 +302,7 @@ class Channel(HTTPChannel):
         self.sent_continue = False
         if request.answer is not None:
             task = Cached(self, request)
-            with self.outbuf_lock:
+            with self._lock:
                 self._queue(task.message())
                 self._flush_some()
             self.close_when_flushed = task.close_on_finish
@@ -304,21 +327,27 @@ class Channel(HTTPChannel):
     # Any thread
 
     def arm(self) -> None:
-        """Ask the loop to wait for the events that this channel can handle now."""
-        with self.outbuf_lock:
-            if self._fileno is not None:
-                self.server.watch(
-                    self._fileno,
-                    (select.EPOLLIN if self.readable() else 0)
-                    | (select.EPOLLOUT if self.writable() else 0),
-                )
+        """Have the loop report the events that this channel can handle now. While it can handle none,
+        which is short, it goes on as before: most responses cost no system call."""
+        if self._wanted() not in (0, self._watched):
+            with self._lock:
+                if wanted := self._wanted():
+                    self._watch(wanted)
+
+    def _wanted(self) -> int:
+        return (IN if self.readable() else 0) | (OUT if self.writable() else 0)
+
+    def _watch(self, events: int) -> None:
+        if events != self._watched and self._fileno is not None:
+            self.server.watch(self._fileno, self._watched, events)
+            self._watched = events
 
     def send_continue(self) -> None:
         """Replaces HTTPChannel.send_continue (RFC 9110, section 10.1.1)."""
         assert self.request is not None
         self.request.expect_continue = False
         self.sent_continue = True
-        with self.outbuf_lock:
+        with self._lock:
             self._queue(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._flush_some()
 
@@ -362,6 +391,15 @@ class Channel(HTTPChannel):
 
     def _send_bytes(self) -> int:
         """Send the bytes at the front, small pieces together; how many were sent."""
+        if len(self.outbufs) == 1:
+            piece = self.outbufs[0]
+            sent = self.socket.send(piece)
+            self.total_outbufs_len -= sent
+            self.unsent_bytes -= sent
+            self.outbufs.clear()
+            if sent < len(piece):
+                self.outbufs.append(memoryview(piece)[sent:])
+            return sent
         pieces: list[Any] = []
         size = 0
         for piece in self.outbufs:
@@ -435,11 +473,11 @@ class Channel(HTTPChannel):
         except Suspended as suspended:
             self._suspend(suspended)
             return
-        with self.outbuf_lock:
+        with self._lock:
             if self.connected:
                 self._flush_some()
-        self.active_at = self.served_at = monotonic()
-        self.arm()
+            self.active_at = self.served_at = monotonic()
+            self.arm()
 
     def _suspend(self, suspended: Suspended) -> None:
         suspended.until = monotonic() + suspended.seconds
@@ -476,10 +514,11 @@ class Channel(HTTPChannel):
         size = len(data)
         if not size:
             return 0
-        with self.outbuf_lock:
-            self._flush_outbufs_below_high_watermark()
-            if not self.connected:
-                raise ClientDisconnected
+        with self._lock:
+            if self.total_outbufs_len > self.adj.outbuf_high_watermark:
+                self._flush_outbufs_below_high_watermark()
+                if not self.connected:
+                    raise ClientDisconnected
             self._queue(data)
             if self.total_outbufs_len >= SEND_BYTES:
                 self._flush_some()
@@ -488,7 +527,7 @@ class Channel(HTTPChannel):
     def _flush_outbufs_below_high_watermark(self) -> None:
         """Replaces HTTPChannel._flush_outbufs_below_high_watermark: waits for room, WAIT_SECONDS for a whole response. Only
         further pieces of a response meet it, those of a generator: the first finds at most AHEAD_BYTES unsent."""
-        with self.outbuf_lock:
+        with self._lock:
             while self.connected and self.total_outbufs_len > self.adj.outbuf_high_watermark:
                 left = WAIT_SECONDS - self._waited
                 if left <= 0 or self.will_close:

@@ -16,22 +16,25 @@ LOOKED_AT = 200  # connections that are compared to find one to close; more than
 
 
 class Turns:
-    """Events of connections, handed out in turn between clients: the queue of one client delays another by one event."""
+    """Connections with events, handed out in turn between clients: the queue of one client delays another by one event."""
 
     def __init__(self) -> None:
-        self._queues: OrderedDict[str, deque[tuple[Channel, int]]] = OrderedDict()
+        self._queues: OrderedDict[str, deque[Channel]] = OrderedDict()
 
-    def put(self, channel: "Channel", flags: int) -> None:
-        """Add the events of a connection behind those of its client."""
-        self._queues.setdefault(channel.client, deque()).append((channel, flags))
+    def put(self, channel: "Channel") -> None:
+        """Add a connection with events, which is not in it yet, behind those of its client."""
+        queue = self._queues.get(channel.client)
+        if queue is None:
+            queue = self._queues[channel.client] = deque()
+        queue.append(channel)
 
-    def take(self) -> "tuple[Channel, int]":
-        """The next connection and its events. Raises KeyError when there is none."""
+    def take(self) -> "Channel":
+        """The next connection. Raises KeyError when there is none."""
         client, queue = self._queues.popitem(last=False)
-        found = queue.popleft()
+        channel = queue.popleft()
         if queue:
             self._queues[client] = queue  # behind the other clients
-        return found
+        return channel
 
     def __bool__(self) -> bool:
         return bool(self._queues)

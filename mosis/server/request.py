@@ -57,15 +57,17 @@ LaneName = Literal[
 BODIES_OF_ONE = 6  # uploads of one account at the server at once; further ones are refused
 
 
-@dataclass(frozen=True)
+@dataclass
 class Admission:
     """The largest body that a request may have, and the lane of threads that runs it. With the account, where it was looked up:
-    the lane is shared among accounts, and `holds_share` bounds the uploads of one account that are at the server."""
+    the lane is shared among accounts, and `holds_share` bounds the uploads of one account that are at the server.
+    `match`: what the application found for the address, which it gets back."""
 
     limit_bytes: int
     lane: LaneName = "quick"
     account: str = ""
     holds_share: bool = False
+    match: Any = None
 
 
 Admit = Callable[[str, str, Mapping[str, str]], Admission]
@@ -118,6 +120,7 @@ class Request:
     version = "1.1"
     url_scheme = "http"
     lane: LaneName = "quick"
+    match: Any = None  # see Admission
     response: Any = None  # made by the application, and waiting for a commit
     answer: Answer | None = None  # a cached response, sent without the application
     peer = ""  # the address that the connection comes from
@@ -300,11 +303,12 @@ class Request:
             if self.bounds and self.answer is None:
                 admission = self.bounds.admit(self.command, self.path, headers)
                 self.lane, self.account = admission.lane, admission.account
+                self.match = admission.match
 
     def _expect_body(self, size: int, chunked: bool) -> None:
         assert self.bounds is not None
         admission = self.bounds.admit(self.command, self.path, self.headers)
-        self.lane, self.account = admission.lane, admission.account
+        self.lane, self.account, self.match = admission.lane, admission.account, admission.match
         self.limit_bytes = admission.limit_bytes
         if size > self.limit_bytes:
             raise self._too_large()
@@ -392,6 +396,8 @@ def _fields(block: bytes) -> dict[str, str]:
                 raise _ambiguous(f"Write the header {name} with a hyphen.")
             continue
         value = match[2].strip(b" \t").decode("latin-1")
+        if not value.isascii():
+            value = readable(value)
         if name not in fields:
             fields[name] = value
         elif name in _ONCE:
@@ -410,6 +416,12 @@ def _fields(block: bytes) -> dict[str, str]:
 
 
 _remembered_fields = lru_cache(256)(_fields)
+
+
+def readable(value: str) -> str:
+    """A header's value (PEP 3333: bytes as Latin-1) as valid UTF-8, which is what Bottle takes it
+    for: other bytes become U+FFFD, and are refused or not found later."""
+    return value.encode("latin-1").decode("utf-8", "replace").encode().decode("latin-1")
 
 
 def _ambiguous(detail: str) -> Malformed:

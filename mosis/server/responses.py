@@ -6,18 +6,19 @@ The classes are waitress tasks. Each override names the waitress method that it 
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from time import time
 from typing import Any
 
-from waitress.task import ErrorTask, Task, WSGITask
+from waitress.buffers import ReadOnlyFileBasedBuffer
+from waitress.task import ErrorTask, Task, WSGITask, hop_by_hop
 from waitress.utilities import build_http_date
 
 from mosis import problems
 from mosis.errors import PortalError
 from mosis.ids import request_id_of
+from mosis.records import dataclass
 from mosis.server.suspension import Suspended
 
 log = logging.getLogger("mosis.server")
@@ -25,7 +26,7 @@ log = logging.getLogger("mosis.server")
 _date = lru_cache(2)(build_http_date)  # formatted once a second
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Response:
     """A response of the application that waits for a commit."""
 
@@ -46,40 +47,41 @@ def internal() -> PortalError:
 class Head:
     """Writes the response head; mixed into waitress's tasks."""
 
+    has_length = has_date = False  # whether the application's headers have them
+
     def build_response_header(self: Any) -> bytes:
         """Replaces Task.build_response_header. Unlike waitress's, 204 and 304 leave the connection open: they end with
-        their head (RFC 9112, section 6.3). 429, and every answer while the server stops, end the connection."""
-        has_body, length, date = self.has_body, None, None
-        lines = [f"HTTP/{self.version} {self.status}"]
-        for name, value in self.response_headers:
-            lowered = name.lower()
-            if lowered == "content-length":
-                length = value
-                if not has_body:
-                    continue
-            elif lowered == "date":
-                date = value
-            lines.append(f"{name}: {value}")
-        if length == "0":  # PEP 3333 requires Content-Type of an empty body, HTTP does not
-            lines = [line for line in lines if not line.lower().startswith("content-type:")]
-        if length is None and has_body and self.content_length is not None:
-            length = str(self.content_length)
-            lines.append(f"Content-Length: {length}")
-        if date is None:
+        their head (RFC 9112, section 6.3). 429, and every answer while the server stops, end the connection.
+        Raises ValueError for a header with a line break."""
+        has_body, headers = self.has_body, self.response_headers
+        if not has_body or not self.content_length:
+            # PEP 3333 requires Content-Type of an empty body, HTTP does not
+            left_out = {"" if has_body else "content-length"}
+            left_out |= {"content-type"} if self.content_length == 0 else set()
+            headers = [each for each in headers if each[0].lower() not in left_out]
+        lines = [
+            f"HTTP/{self.version} {self.status}",
+            *[f"{name}: {text}" for name, text in headers],
+        ]
+        if has_body and self.content_length is not None and not self.has_length:
+            lines.append(f"Content-Length: {self.content_length}")
+        if not self.has_date:
             lines.append("Date: " + _date(int(self.start_time)))
-        ident = self.channel.server.adj.ident
-        if ident:
+        if ident := self.channel.server.adj.ident:
             lines.append(f"Server: {ident}")
-        lines.append(self._connection(has_body and length is None))
-        return "\r\n".join(filter(None, lines)).encode("latin-1") + b"\r\n\r\n"
+        lines += self._connection(has_body and self.content_length is None)
+        head = "\r\n".join(lines)
+        if not head.count("\n") == head.count("\r") == len(lines) - 1:
+            raise ValueError("a header contains a line break")
+        return head.encode("latin-1") + b"\r\n\r\n"
 
-    def _connection(self: Any, open_ended: bool) -> str:
-        """The header lines that say how the response ends; empty where HTTP has a default."""
+    def _connection(self: Any, open_ended: bool) -> list[str]:
+        """The header lines that say how the response ends; none where HTTP has a default."""
         asked = self.request.headers.get("CONNECTION", "").lower()
-        framing = ""
+        lines = []
         if open_ended and self.version == "1.1":
             self.chunked_response = True
-            framing = "Transfer-Encoding: chunked\r\n"
+            lines.append("Transfer-Encoding: chunked")
         stays = asked == "keep-alive" if self.version == "1.0" else asked != "close"
         # a client over a limit does not keep its connection either
         if self.status.startswith("429"):
@@ -87,8 +89,10 @@ class Head:
         if open_ended or not stays or self.channel.server.stopping:
             self.close_on_finish = True
         if self.close_on_finish:
-            return framing + "Connection: close"
-        return "Connection: Keep-Alive" if self.version == "1.0" else ""
+            lines.append("Connection: close")
+        elif self.version == "1.0":
+            lines.append("Connection: Keep-Alive")
+        return lines
 
     def set_close_on_finish(self) -> None:
         """Replaces Task.set_close_on_finish. The header line is written by `_connection`."""
@@ -99,10 +103,95 @@ class ApplicationResponse(Head, WSGITask):
     """Runs the application. A long-poll handler suspends its request with `mosis.park(seconds, arm)` of the environment;
     `mosis.memory` is what it remembers of the request when it is dispatched again."""
 
+    complete = False
+    content_length: int | None = None
+
+    def execute(self) -> None:
+        """Replaces WSGITask.execute: a response that is a list is complete, and is sent as one piece. One
+        that `run` has made is sent as it is."""
+        made: Response | None = self.request.response
+        if made is not None:
+            found: Any = [made.body]
+            self.start_response(made.status, made.headers)
+        else:
+            found = self.channel.server.application(self.get_environment(), self.start_response)
+        if not isinstance(found, list):
+            self._send_further(found)
+            return
+        body = found[0] if len(found) == 1 else b"".join(found)
+        if found and self.content_length is None:
+            self.content_length = len(body)
+        if body:
+            self.write(body)
+        self._check_length()
+
+    def _send_further(self, found: Any) -> None:
+        """Send a file, or the pieces of an iterator as they are made."""
+        try:
+            if isinstance(found, ReadOnlyFileBasedBuffer) and (
+                size := found.prepare(self.content_length)
+            ):
+                if size != self.content_length:
+                    self.remove_content_length_header()
+                    self.content_length, self.has_length = size, False
+                self.write(b"")
+                self.channel.write_soon(found)
+                found = None  # the channel closes it when it is sent
+                return
+            for piece in found:
+                if piece:
+                    self.write(piece)
+            self._check_length()
+        finally:
+            if hasattr(found, "close"):
+                found.close()
+
+    def _check_length(self) -> None:
+        """After too few bytes the connection is closed, so that the client does not wait for more."""
+        length, written = self.content_length, self.content_bytes_written
+        if length is not None and length != written and self.request.command != "HEAD":
+            self.close_on_finish = True
+            self.logger.warning("application returned %s of %s bytes", written, length)
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Any:
+        """Replaces the function of this name in WSGITask.execute (PEP 3333)."""
+        if exc_info is not None:
+            if self.wrote_header:
+                raise exc_info[1]
+        elif self.complete:
+            raise AssertionError("start_response called a second time without exc_info")
+        self.complete, self.status, self.response_headers = True, status, headers
+        for name, value in headers:
+            lowered = name.lower()
+            if lowered == "content-length":
+                self.content_length, self.has_length = int(value), True
+            elif lowered == "date":
+                self.has_date = True
+            elif lowered in hop_by_hop:
+                raise AssertionError(f"an application must not send {name} (PEP 3333)")
+        return self.write
+
     def get_environment(self) -> dict[str, Any]:
-        """Extends WSGITask.get_environment."""
-        environ: dict[str, Any] = super().get_environment()
-        environ["mosis.memory"] = self.request.memory
+        """Replaces WSGITask.get_environment."""
+        request, channel = self.request, self.channel
+        environ: dict[str, Any] = channel.server.environment.copy()
+        environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = channel.addr[0]
+        environ["REMOTE_PORT"] = str(channel.addr[1])
+        environ["REQUEST_METHOD"] = request.command
+        environ["SERVER_PROTOCOL"] = f"HTTP/{self.version}"
+        environ["PATH_INFO"] = request.path
+        environ["REQUEST_URI"] = request.request_uri
+        environ["QUERY_STRING"] = request.query
+        environ["wsgi.input"] = request.get_body_stream()
+        for name, value in request.headers.items():
+            if name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+                environ[name] = value
+            else:
+                environ[f"HTTP_{name}"] = value
+        environ["mosis.match"] = request.match
+        environ["mosis.memory"] = request.memory
         environ["mosis.park"] = self._suspend
         return environ
 
@@ -128,16 +217,6 @@ class ApplicationResponse(Head, WSGITask):
             if hasattr(found, "close"):
                 found.close()
 
-    def execute(self) -> None:
-        """Extends WSGITask.execute: sends the response that `run` has made, if it was called."""
-        made: Response | None = self.request.response
-        if made is None:
-            super().execute()
-            return
-        self.status, self.response_headers, self.complete = made.status, made.headers, True
-        self.content_length = len(made.body)
-        self.write(made.body)
-
 
 class Cached(Head, Task):
     """Sends a response that was complete before the request arrived."""
@@ -148,12 +227,10 @@ class Cached(Head, Task):
         first = [
             f"HTTP/{self.version} {self.status}",
             f"Date: {_date(int(time()))}",
-            self._connection(False),
+            *self._connection(False),
             "",
         ]
-        return b"".join(
-            ("\r\n".join(filter(None, first)).encode("latin-1"), b"\r\n", lines, b"\r\n", body)
-        )
+        return b"".join(("\r\n".join(first).encode("latin-1"), lines, b"\r\n", body))
 
 
 class Refusal(Head, ErrorTask):

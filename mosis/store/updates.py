@@ -13,7 +13,7 @@ from mosis.records import dataclass
 from mosis.store.revisions import app_revisions
 
 MOST_APPS = 500
-OFFER_BYTES = 1_800  # approximate size of an offer and of its JSON, without the release notes
+OFFER_BYTES = 1_500  # of an offer with its JSON, without the release notes, by tracemalloc
 LONGEST_DEVICE = 128
 LONGEST_AGE_DAYS = 90  # the longest cooldown
 
@@ -57,19 +57,24 @@ def updates(
     """Versions newer than the installed ones {package_id: version_code}, in the given order;
     unknown apps are skipped. A device stays in a rollout while its share grows, so it never goes
     back to an older version."""
-    before = published_before(env, device.min_age_days)
-    chosen = (
-        _best(offers, device, installed[package_id], before)
-        for package_id, offers in _offers(env, db, installed)
-    )
-    return [offer for offer in chosen if offer is not None]
+    before, runs = published_before(env, device.min_age_days), _runs(device)
+    chosen = []
+    for package_id, app in _offers(env, db, installed):
+        best: Offer | None = app.newest
+        if app.newest.version_code <= installed[package_id]:
+            continue
+        if before or not app.for_all or (runs is not None and app.offers[0][1] > runs):
+            best = _best(app, device, runs, installed[package_id], before)
+        if best is not None:
+            chosen.append(best)
+    return chosen
 
 
 def offered(env: Context, db: Connection, package_id: str, device: Device) -> Offer:
     """The version offered to a device that does not have the app. Raises NotFound."""
     before = published_before(env, device.min_age_days)
     for _, offers in _offers(env, db, [package_id]):
-        best = _best(offers, device, 0, before)
+        best = _best(offers, device, _runs(device), 0, before)
         if best is not None:
             return best
     raise NotFound("app in the store, or no version of it fits this device")
@@ -88,13 +93,17 @@ def in_rollout(placing: bytes, version_id: str, device_id: str, percent: float) 
     return int.from_bytes(digest, "big") * 100 < percent * (1 << 64)
 
 
-@dataclass(frozen=True)
+Needs = tuple[object, ...]  # the sort key of a min_mosis_version
+
+
+@dataclass
 class _Offers:
-    """The offers of one app, newest first."""
+    """The offers of one app, newest first, of which there is at least one."""
 
     placing: bytes
-    # each with the sort key of its min_mosis_version
-    offers: tuple[tuple[Offer, tuple[object, ...]], ...]
+    offers: tuple[tuple[Offer, Needs], ...]
+    newest: Offer
+    for_all: bool  # whether the newest is for all channels and devices
 
 
 def published_before(env: Context, min_age_days: int) -> str:
@@ -102,8 +111,13 @@ def published_before(env: Context, min_age_days: int) -> str:
     return env.clock.now(-min_age_days * 86_400) if min_age_days else ""
 
 
-def _best(app: _Offers, device: Device, installed_code: int, before: str) -> Offer | None:
-    runs = version_key(device.mosis_version) if device.mosis_version else None
+def _runs(device: Device) -> Needs | None:
+    return version_key(device.mosis_version) if device.mosis_version else None
+
+
+def _best(
+    app: _Offers, device: Device, runs: Needs | None, installed_code: int, before: str
+) -> Offer | None:
     for offer, needs in app.offers:
         if offer.version_code <= installed_code:
             return None
@@ -122,20 +136,20 @@ def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tu
     """The offers of these apps, cached until the app changes: most update checks read no rows.
     Unknown apps are not cached; everything missing is read by one query."""
     asked = app_revisions(env, package_ids)
-    found: dict[str, _Offers] = env.cache.get_many(asked, "offers", room="offers")
-    missing = [each for each in asked if each not in found and is_package_id(each)]
-    if missing:
+    found: dict[str, _Offers] = env.cache.get_many(asked, room="offers")
+    if len(found) < len(asked):
+        missing = [each for each in asked if each not in found and is_package_id(each)]
         placing = db.value("SELECT placing FROM store_state")
         for package_id, read in _read(db, missing).items():
-            offers = found[package_id] = _Offers(placing, read)
-            size = 200 + sum(OFFER_BYTES + 2 * len(offer.release_notes) for offer, _ in read)
-            env.cache.put(("offers", package_id), asked[package_id], offers, size, room="offers")
+            newest = read[0][0]
+            for_all = newest.channel == "stable" and newest.rollout_percent >= 100
+            offers = found[package_id] = _Offers(placing, read, newest, for_all)
+            size = sum(OFFER_BYTES + 2 * len(offer.release_notes) for offer, _ in read)
+            env.cache.put(package_id, asked[package_id], offers, size, room="offers")
     return [(package_id, found[package_id]) for package_id in asked if package_id in found]
 
 
-def _read(
-    db: Connection, package_ids: list[str]
-) -> dict[str, tuple[tuple[Offer, tuple[object, ...]], ...]]:
+def _read(db: Connection, package_ids: list[str]) -> dict[str, tuple[tuple[Offer, Needs], ...]]:
     """What devices can be offered of these apps, by package id, newest first."""
     rows = db.all(
         "SELECT a.package_id, a.id, a.developer_id, v.id, v.version, v.version_code, v.channel, v.rollout_percent, v.size_bytes,"
@@ -153,12 +167,12 @@ def _read(
     }
 
 
-def _reachable(rows: Iterable[Offer], old: str) -> tuple[tuple[Offer, tuple[object, ...]], ...]:
+def _reachable(rows: Iterable[Offer], old: str) -> tuple[tuple[Offer, Needs], ...]:
     """The offers without those that can never apply: a version is left out if every device that
     could get it can get a newer one, with the longest cooldown too: one published before `old`."""
-    chosen: list[tuple[Offer, tuple[object, ...]]] = []
+    chosen: list[tuple[Offer, Needs]] = []
     # by channel: requirements of the newer versions for everybody
-    least: dict[str, tuple[object, ...]] = {}
+    least: dict[str, Needs] = {}
     for offer in rows:
         needs = version_key(offer.min_mosis_version)
         if any(

@@ -221,11 +221,12 @@ def validate_events(events: list[Any], usage_events: bool, now: int) -> Counted:
             continue
         if at > now:
             counted.clock_ahead += 1
+            at = now
         elif at < now - OLDEST_SECONDS:
             counted.clock_behind += 1
+            at = now - OLDEST_SECONDS
         data = event.get("data")
-        row = [kind, clamped(at, now)]
-        counted.rows.append([*row, data] if data else row)
+        counted.rows.append([kind, at, data] if data else [kind, at])
     return counted
 
 

@@ -27,8 +27,9 @@ from mosis.ui.forms import Form
 from mosis.ui.rendering import message, message_or
 from mosis.validation import Json
 from mosis.web.answers import Answers, CachedResponse, place_of
+from mosis.web.callers import Callers, somebody
 from mosis.web.idempotency import Retries
-from mosis.web.plugins import Callers, Errors, Inputs, Portal, problem, somebody
+from mosis.web.plugins import Errors, Inputs, Portal, problem
 from mosis.web.request import accepts_html, etag, names_tag, read_page, require_tag
 from mosis.web.routing import environ_path, limit_of
 
@@ -91,7 +92,7 @@ class Page:
         self.env = env
         self.public = public  # a public page, the same for all callers
         self.request_id: str = environ["mosis.request_id"]
-        self.caller = somebody(env)
+        self.caller = somebody(env, environ)
         self.form = Form([])
         self.problem: PortalError | None = None
         self._prefix = env.config.base_path

@@ -9,6 +9,7 @@ selectors only after a character that has variants; tags only in a flag.
 """
 
 import ipaddress
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 _CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
@@ -36,6 +37,7 @@ _CHARACTER = rf"[^{_CONTROLS}{_DIRECTIONS}{_HIDDEN}{_SELECTORS}{_JOINERS}]"
 _JOINED = rf"(?<=[^\x00-\x7f])[{_JOINERS}](?=[^\x00-\x7f])|(?<=[^\x00-\x23\x25-\x29\x2b-\x2f\x3a-\x7f])[{_SELECTORS}]"
 VISIBLE = rf"[^\s{_CONTROLS}{_DIRECTIONS}{_HIDDEN}{_SELECTORS}{_JOINERS}{_MARKS}]"
 
+_NOT_IN_A_LINE = re.compile(rf"[{_CONTROLS}{_DIRECTIONS}{_HIDDEN}]")
 LINE = rf"{_FEW_MARKS}(?:{_FLAG}|{_CHARACTER}|{_JOINED})*\Z"
 NAME = rf"(?=[\s\S]*{VISIBLE}){LINE}"
 TAG = rf"(?=[\s\S]*{VISIBLE}){_FEW_MARKS}(?:(?![\s,])(?:{_FLAG}|{_CHARACTER}|{_JOINED}))+\Z"
@@ -49,6 +51,12 @@ WHAT_IS_WRONG = {
     NAME: f"This needs a visible character, and {_LINE}",
     TAG: f"A tag needs a visible character, has no spaces and commas, and {_LINE}",
 }
+
+
+def one_line(text: str) -> str:
+    """A text of others as it may stand in a line: without control characters, line separators, changes
+    of direction and invisible fillers."""
+    return _NOT_IN_A_LINE.sub("", text)
 
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"

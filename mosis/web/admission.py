@@ -38,18 +38,18 @@ class Admissions:
         upload that is not admitted."""
         path = split_version(own_path(self.app.prefix, path))[1]
         try:
-            route, named = self.app.router.match(
-                {"REQUEST_METHOD": method, "PATH_INFO": path or "/"}
-            )
+            match = self.app.router.match({"REQUEST_METHOD": method, "PATH_INFO": path or "/"})
         except bottle.HTTPError:
             return Admission(JSON_LIMIT_BYTES, "quick")  # the application will answer 404 or 405
+        route, named = match
         lane = route.config.get("lane", "quick")
         if callable(lane):
             lane = lane(self.env, **named)
         if route.config.get("body") == "telemetry":
             return Admission(BODY_LIMIT_BYTES, lane)
         if route.config.get("body") != "package":
-            return Admission(JSON_LIMIT_BYTES, lane, self._account_if_known(lane, headers))
+            account = self._account_if_known(lane, headers)
+            return Admission(JSON_LIMIT_BYTES, lane, account, match=match)
         account = self._account(headers) if not route.config.get("page") else self._user(headers)
         limit = limit_bytes(self.env.config)
         length = headers.get("CONTENT_LENGTH", "")

@@ -9,8 +9,7 @@ GET of every test.
 
 import re
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from mosis.context import Context
 from mosis.errors import LimitReached, Unavailable
 from mosis.ids import request_id_of
 from mosis.rate_limits import Taken
+from mosis.records import dataclass
 from mosis.server.request import Answer, Request
 from mosis.store import revisions
 from mosis.validation.strict_json import dump_json as dump
@@ -55,7 +55,6 @@ PREFLIGHT = [
     ("Access-Control-Max-Age", "86400"),
 ]
 ONLY_WITH_BODY = frozenset({"content-type", "content-encoding"})
-OF_ONE_CALLER = frozenset({"X-Request-Id", "RateLimit", "RateLimit-Policy"})
 
 # Query parameters that are part of a cache key. Unknown ones are left out: otherwise each random one would be another entry.
 # Those of other APIs are in, because they are refused.
@@ -66,7 +65,7 @@ _AGED = {"min_age_days"}
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]*\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Place:
     """Where a response is cached: the room and the key in the cache, and the revision of its source."""
 
@@ -119,7 +118,7 @@ def _key(path: str, query: str, known: frozenset[str]) -> str:
     return f"{path}?{'&'.join(used)}" if used else path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CachedResponse:
     """A response in the cache, in the forms that both exits need."""
 
@@ -127,22 +126,27 @@ class CachedResponse:
     headers: list[tuple[str, str]]
     tag: str
     route: bottle.Route
-    lines: bytes  # of the head of a 200
+    public: bool  # whether shared caches may store it
+    limit: str  # the rate limit for its requests
+    lines: bytes  # of the head of a 200, but for those about one caller
     lines_unchanged: bytes  # of a 304
 
     @property
     def size_bytes(self) -> int:
-        """About what it takes in memory: the headers stand in it three times."""
-        return len(self.body) + 3 * len(self.lines) + 100 * len(self.headers)
+        """About what it takes in memory."""
+        lines = len(self.lines) + len(self.lines_unchanged)
+        return len(self.body) + lines + 150 * len(self.headers)
 
     @classmethod
     def of(
         cls, body: bytes, headers: list[tuple[str, str]], tag: str, route: bottle.Route
     ) -> "CachedResponse":
-        """From the body and Bottle's headers."""
-        unchanged = [each for each in headers if each[0].lower() not in ONLY_WITH_BODY]
-        lines = header_lines([*headers, ("Content-Length", str(len(body)))])
-        return cls(body, headers, tag, route, lines, header_lines(unchanged))
+        """From the body and Bottle's headers, of a GET."""
+        final = final_headers("GET", route.rule, headers, route, [])
+        unchanged = [each for each in final if each[0].lower() not in ONLY_WITH_BODY]
+        lines = header_lines([*final, ("Content-Length", str(len(body)))])
+        public, limit = is_public(headers), limit_of(route)
+        return cls(body, headers, tag, route, public, limit, lines, header_lines(unchanged))
 
 
 def gzip_form(env: Context, plain: CachedResponse) -> CachedResponse | None:
@@ -176,37 +180,35 @@ class Answers:
         assert cache is None or (cache == "store") == route.rule.startswith("/store/"), route.rule
 
         def answered(**arguments: Any) -> Any:
-            request, response = bottle.request, bottle.response
-            place = None
+            environ, response, place = bottle.request.environ, bottle.response, None
             if cache:
-                place = place_of(self.env, environ_path(request.environ), request.query_string)
+                query = environ.get("QUERY_STRING", "")
+                place = place_of(self.env, environ_path(environ), query)
                 cached = self.env.cache.get(place.key, place.revision, room=place.room)
                 if cached:
-                    for name, value in cached.headers:
-                        response.set_header(name, value)
-                    return _unless_known(cached.body, cached.tag)
+                    fields_of(response).update((name, [value]) for name, value in cached.headers)
+                    return _unless_known(environ, cached.body, cached.tag)
             document = callback(**arguments)
             if isinstance(document, bottle.HTTPResponse):
                 return document
-            response.set_header("Cache-Control", cache_control)
-            if not is_public:
-                more = response.get_header("Vary")  # Accept-Encoding, where the route is compressed
-                vary = ["Authorization", "X-API-Key"] + ([more] if more else [])
-                response.set_header("Vary", ", ".join(vary))
+            fields = fields_of(response)  # under the names as Bottle writes them
+            fields["Cache-Control"] = [cache_control]
+            if not is_public:  # Accept-Encoding is there where the route is compressed
+                fields["Vary"] = [", ".join(["Authorization, X-API-Key", *fields.get("Vary", ())])]
             if document is None:
                 response.status = 204 if response.status_code == 200 else response.status_code
                 return b""
             body = document if isinstance(document, bytes) else dump(document)
-            response.content_type = "application/json"
-            if request.method not in ("GET", "HEAD"):
+            fields["Content-Type"] = ["application/json"]
+            if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
                 return body
             tag = etag(body)
-            response.set_header("ETag", tag)
+            fields["Etag"] = [tag]
             if place:
                 entry = CachedResponse.of(body, list(response.headers.items()), tag, route)
-                size = len(request.query_string) + entry.size_bytes
+                size = len(query) + entry.size_bytes
                 self.env.cache.put(place.key, place.revision, entry, size, room=place.room)
-            return _unless_known(body, tag)
+            return _unless_known(environ, body, tag)
 
         return answered
 
@@ -235,25 +237,27 @@ class CachedResponses:
             cached: CachedResponse | None = self.env.cache.get(
                 place.key, place.revision, again=True, room=place.room
             )
-            if cached and self.env.config.compression and takes_part(cached.route):
-                least = least_bytes(sent.get("ACCEPT_ENCODING", ""))
-                if least is not None and len(cached.body) >= least:
-                    cached = gzip_form(self.env, cached)  # made by the application, not in the loop
+            least = least_bytes(sent.get("ACCEPT_ENCODING", ""))
+            if cached and least is not None and self._is_compressed(cached, least):
+                cached = gzip_form(self.env, cached)  # made by the application, not in the loop
             if cached is None:
                 return None
-            taken = self._count(request, limit_of(cached.route))
+            taken = self._count(request, cached.limit)
         except (LimitReached, Unavailable):
             return None
         request_id = request_id_of(sent.get("X_REQUEST_ID", ""))
-        common = common_headers(request_id, (taken,) if taken else (), cached.route)
-        headers = final_headers("GET", split_version(path)[1], cached.headers, common)
-        lines = header_lines(headers[len(cached.headers) :])
-        status, first, body = "200 OK", cached.lines, cached.body
+        status, lines, body = "200 OK", cached.lines, cached.body
         if "IF_NONE_MATCH" in sent and names_tag(sent["IF_NONE_MATCH"], cached.tag):
-            status, first, body = "304 Not Modified", cached.lines_unchanged, b""
+            status, lines, body = "304 Not Modified", cached.lines_unchanged, b""
+        if not cached.public:
+            lines += header_lines(headers_of_caller(request_id, (taken,) if taken else ()))
         took = time.perf_counter() - started
         self.app.record(request_id, "GET", cached.route, int(status[:3]), len(body), took)
-        return status, first + lines, body
+        return status, lines, body
+
+    def _is_compressed(self, cached: CachedResponse, least: int) -> bool:
+        on = self.env.config.compression
+        return on and len(cached.body) >= least and takes_part(cached.route)
 
     def _count(self, request: Request, limit: str) -> Taken | None:
         """Count the request for its network. Raises LimitReached."""
@@ -265,35 +269,46 @@ class CachedResponses:
         return self.env.limits.take(limit, network_of(address))
 
 
+def fields_of(response: bottle.BaseResponse) -> dict[str, list[str]]:
+    """The headers of a response of Bottle: values by name, as `Content-Type` and `Etag`. `headers` is
+    a view of them that takes ten times as long."""
+    return response._headers  # type: ignore[no-any-return]
+
+
+def is_public(headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether shared caches may store a response."""
+    for name, value in headers:
+        if name == "Cache-Control":
+            return "public" in value
+    return False
+
+
 def final_headers(
-    method: str, path: str, headers: list[tuple[str, str]], common: list[tuple[str, str]]
+    method: str,
+    path: str,
+    headers: list[tuple[str, str]],
+    route: bottle.Route | None,
+    of_caller: list[tuple[str, str]],
 ) -> list[tuple[str, str]]:
     """The final headers of a response. What shared caches may store has no header about one caller
     (RFC 9111, section 3), and the response to a POST is never public."""
-    public = any(name.lower() == "cache-control" and "public" in value for name, value in headers)
+    public = is_public(headers)
     if public and method not in ("GET", "HEAD"):
         headers = [
-            (name, "no-store" if name.lower() == "cache-control" else value)
-            for name, value in headers
+            each if each[0] != "Cache-Control" else (each[0], "no-store") for each in headers
         ]
         public = False
-    if path.startswith(CROSS_ORIGIN) and method in ("GET", "HEAD", "OPTIONS"):
-        common = common + CORS + (PREFLIGHT if method == "OPTIONS" else [])
-    return headers + [each for each in common if not public or each[0] not in OF_ONE_CALLER]
-
-
-def common_headers(
-    request_id: str, taken: Sequence[Taken], route: bottle.Route | None
-) -> list[tuple[str, str]]:
-    """The headers of every response: request id, rate limits, and the end of a deprecated address."""
-    headers = [
-        ("X-Request-Id", request_id),
-        ("X-Content-Type-Options", "nosniff"),
-        *rate_limits.headers(taken),
-    ]
+    found = [*headers, ("X-Content-Type-Options", "nosniff")]
     if route is not None and "deprecated" in route.config:
-        headers += lifecycle_headers(route)
-    return headers
+        found += lifecycle_headers(route)
+    if path.startswith(CROSS_ORIGIN) and method in ("GET", "HEAD", "OPTIONS"):
+        found += CORS + (PREFLIGHT if method == "OPTIONS" else [])
+    return found if public else found + of_caller
+
+
+def headers_of_caller(request_id: str, taken: Sequence[Taken]) -> list[tuple[str, str]]:
+    """The headers about one caller: request id and rate limits."""
+    return [("X-Request-Id", request_id), *rate_limits.headers(taken)]
 
 
 def lifecycle_headers(route: bottle.Route) -> list[tuple[str, str]]:
@@ -315,10 +330,10 @@ def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
 
 
-def _unless_known(body: bytes, tag: str) -> bytes:
+def _unless_known(environ: Mapping[str, Any], body: bytes, tag: str) -> bytes:
     """The body, or 304 if the client has it."""
     require_tag(tag)
-    if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
+    if "HTTP_IF_NONE_MATCH" in environ and names_tag(environ["HTTP_IF_NONE_MATCH"], tag):
         bottle.response.status = 304
         return b""
     return body

@@ -105,7 +105,8 @@ def further_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
     if fields.get("rollout_plan"):
         found += findings_of(rollout_plans.check, fields["rollout_plan"], "/rollout_plan")
     try:
-        normal_web_address(fields.get("homepage") or "")
+        if fields.get("homepage"):
+            normal_web_address(fields["homepage"])
     except ValueError:
         detail = "The host in brackets is not an IPv6 address."
         found.append(finding("/homepage", "wrong_format", detail))
@@ -195,7 +196,7 @@ def _normal(fields: Json) -> Json:
 
 
 def public(env: Context, db: Connection, app: App) -> Json:
-    return _public(env, app, versions.latest(db, app.id), listing_changes.waiting(db, app.id))
+    return _public(env, app, *listing_changes.latest_and_waiting(db, app.id))
 
 
 def public_list(env: Context, db: Connection, found: list[App]) -> list[Json]:

@@ -19,7 +19,7 @@ import bottle
 from mosis import problems
 from mosis.context import Context
 from mosis.errors import Conflict
-from mosis.web.answers import CachedResponse
+from mosis.web.answers import CachedResponse, fields_of
 from mosis.web.content_coding import (
     LEAST_BYTES,
     compressed,
@@ -82,24 +82,25 @@ class Compression:
         conditional = eligible and route.method == "GET"
 
         def answered(**arguments: Any) -> Any:
-            environ, response = bottle.request.environ, bottle.response
+            environ, headers = bottle.request.environ, bottle.response
             least = least_bytes(environ.get("HTTP_ACCEPT_ENCODING", ""))
             if eligible:
-                response.set_header("Vary", merged_vary(response.get_header("Vary", "")))
+                fields_of(headers)["Vary"] = ["Accept-Encoding"]
             asked: dict[str, str] = {}
             if conditional and least is not None:
                 asked = {name: environ.pop(name) for name in PRECONDITIONS if name in environ}
             try:
-                answer = callback(**arguments)
+                answer = body = callback(**arguments)
             finally:
                 environ.update(asked)
             if isinstance(answer, bottle.HTTPResponse):
                 headers, body = answer, answer.body
-            else:
-                headers, body = response, answer
+            fields = fields_of(headers)
             if eligible:
-                headers.set_header("Vary", merged_vary(headers.get_header("Vary", "")))
-            if not isinstance(body, bytes) or headers.get_header("Content-Encoding"):
+                fields["Vary"] = [merged_vary(fields.get("Vary", ("",))[-1])]
+                if least is None:
+                    return answer
+            if not isinstance(body, bytes) or "Content-Encoding" in fields:
                 return answer
             kind = headers.get_header("Content-Type", "").partition(";")[0]
             long_problem = kind == problems.CONTENT_TYPE and len(body) >= LEAST_BYTES

@@ -25,23 +25,25 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from operator import call
 from typing import Any
 from urllib.parse import quote
 
 import bottle
 
 from mosis import problems, rate_limits
-from mosis.caller import ROLES, SCOPES, Caller, Network, client_address, is_in, network_of
+from mosis.caller import Network, client_address, network_of
 from mosis.context import Context
-from mosis.credentials import tokens
-from mosis.errors import Denied, LimitReached, PortalError
+from mosis.errors import LimitReached, PortalError
 from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
-from mosis.people import authentication
-from mosis.records import dataclass
-from mosis.web.answers import common_headers, final_headers
-from mosis.web.request import check_lengths, check_query, read_declared, require_match
+from mosis.server.request import readable
+from mosis.web.answers import fields_of, final_headers, headers_of_caller
+from mosis.web.request import (
+    check_lengths,
+    check_query,
+    read_declared,
+    require_match,
+)
 from mosis.web.routing import (
     API_PREFIX,
     KNOWN_METHODS,
@@ -49,7 +51,6 @@ from mosis.web.routing import (
     Route,
     SegmentRouter,
     environ_path,
-    limit_of,
     own_path,
     split_version,
 )
@@ -107,14 +108,14 @@ class Portal(bottle.Bottle):
         return add(callback) if callback else add
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Replaces Bottle.wsgi: also assigns the request id, splits the path, and records the response."""
         started = time.perf_counter()
-        for name, value in environ.items():
-            if name.startswith("HTTP_") and not value.isascii():
-                environ[name] = _readable(value)
-        request_id = environ["mosis.request_id"] = request_id_of(
-            environ.get("HTTP_X_REQUEST_ID", "")
-        )
-        environ["mosis.prefix"] = self.prefix
+        if "mosis.park" not in environ:  # from another server than the portal's
+            for name in [*environ]:
+                if name.startswith("HTTP_"):
+                    environ[name] = readable(environ[name])
+        request_id = request_id_of(environ.get("HTTP_X_REQUEST_ID", ""))
+        environ["mosis.request_id"], environ["mosis.prefix"] = request_id, self.prefix
         if self.see_host is not None:
             self.see_host(environ.get("HTTP_HOST", ""))
         if self.see_proxy is not None:
@@ -123,42 +124,81 @@ class Portal(bottle.Bottle):
         if not whole.isascii():
             # Bottle leaves out bytes that are not UTF-8: the address would be another one than that
             # for which the server admitted the request.
-            whole = _readable(whole)
+            whole = readable(whole)
         version, path = split_version(own_path(self.prefix, whole))
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = self.prefix + version, path
-        shown: dict[str, Any] = {}
-
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            shown["status"] = int(status[:3])
-            shown["bytes"] = next(
-                (int(value) for name, value in headers if name.lower() == "content-length"), 0
-            )
-            headers = final_headers(
-                environ["REQUEST_METHOD"],
-                environ["PATH_INFO"],
-                headers,
-                common_headers(
-                    request_id, environ.get("mosis.taken", ()), environ.get("bottle.route")
-                ),
-            )
-            return start_response(status, headers, exc_info)
-
+        status, size_bytes = 500, 0
         try:
-            answer: Iterable[bytes] = super().wsgi(environ, start)
-            return answer
+            body = self._body(environ)
+            response, route = bottle.response, environ.get("bottle.route")
+            status, headers = response.status_code, _header_list(response)
+            for name, value in headers:
+                if name == "Content-Length":
+                    size_bytes = int(value)
+            method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+            of_caller = headers_of_caller(request_id, environ.get("mosis.taken", ()))
+            headers = final_headers(method, path, headers, route, of_caller)
+            start_response(response.status_line, headers)
+            environ.pop("mosis.parked", None)
+            return body
         finally:
-            if shown or not environ.get("mosis.parked"):  # else it waits, and is run again
+            if not environ.get("mosis.parked"):  # else it waits, and is run again
                 # The response of a request that shares a transaction is sent after the commit.
-                environ.get("mosis.after", call)(partial(self._record, environ, shown, started))
+                if after := environ.get("mosis.after"):
+                    after(partial(self._record, environ, status, size_bytes, started))
+                else:
+                    self._record(environ, status, size_bytes, started)
 
-    def _record(self, environ: Mapping[str, Any], shown: Mapping[str, int], started: float) -> None:
-        caller = environ.get("mosis.caller")
+    def _body(self, environ: dict[str, Any]) -> Iterable[bytes]:
+        """The body of the response; its status and headers are then in bottle.response."""
+        out, response = self._handle(environ), bottle.response
+        if isinstance(out, bytes):
+            body: Any = [out] if out else []
+            fields_of(response).setdefault("Content-Length", [str(len(out))])
+        else:
+            body = self._cast(out)
+        if response.status_code in (204, 304) or environ["REQUEST_METHOD"] == "HEAD":
+            if hasattr(body, "close"):
+                body.close()
+            return []
+        return body  # type: ignore[no-any-return]
+
+    def _handle(self, environ: dict[str, Any]) -> Any:
+        """Replaces Bottle._handle: finds the route and calls its plugins and handler."""
+        path = environ["PATH_INFO"]
+        if not path.isascii():
+            environ["PATH_INFO"] = path.encode("latin-1").decode("utf-8", "ignore")
+        environ["bottle.app"] = self
+        bottle.request.bind(environ)
+        bottle.response.bind()
+        try:
+            # A path that is not ASCII has been decoded since the server has asked for its route.
+            match = environ.get("mosis.match") if path.isascii() else None
+            route, arguments = match or self.router.match(environ)
+            environ["route.handle"] = environ["bottle.route"] = route
+            environ["route.url_args"] = arguments
+            out = route.call(**arguments)
+        except bottle.HTTPResponse as response:
+            out = response
+        except MemoryError:
+            raise
+        except Exception as error:
+            trace = traceback.format_exc()
+            out = bottle.HTTPError(500, exception=error, traceback=trace)
+        if isinstance(out, bottle.HTTPResponse):
+            out.apply(bottle.response)
+        return out
+
+    def _record(
+        self, environ: Mapping[str, Any], status: int, size_bytes: int, started: float
+    ) -> None:
+        caller, method = environ.get("mosis.caller"), environ.get("REQUEST_METHOD", "")
         self.record(
             environ["mosis.request_id"],
-            environ.get("REQUEST_METHOD", ""),
+            method,
             environ.get("bottle.route"),
-            shown.get("status", 500),
-            shown.get("bytes", 0),
+            status,
+            size_bytes,
             time.perf_counter() - started,
             caller.developer_id if caller else None,
         )
@@ -302,82 +342,6 @@ class Errors:
         return answered
 
 
-class Callers:
-    """Finds the caller, checks the scope of the route, and passes `caller`, `db` and `env` to the
-    handler by name."""
-
-    api = 2
-
-    def __init__(self, env: Context) -> None:
-        self.env = env
-
-    def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        scope, limit, looks = (
-            route.config["scope"],
-            limit_of(route),
-            route.config.get("auth") != "none",
-        )
-        limited = route.config.get("limited", "")
-        wanted = inspect.signature(route.callback).parameters
-
-        def called(**arguments: Any) -> Any:
-            db = self.env.db.connection()
-            caller = self._caller(db, limit, looks, scope == "public")
-            bottle.request.environ["mosis.caller"] = caller
-            require(caller, scope, limited)
-            known = {"db": db, "caller": caller, "env": self.env}
-            arguments |= {name: value for name, value in known.items() if name in wanted}
-            if caller.developer_id is None:
-                return callback(**arguments)
-            with db.guarded(lambda db: authentication.confirm(self.env, db, caller)):
-                return callback(**arguments)
-
-        return called
-
-    def _caller(self, db: Any, limit: str, looks: bool, public: bool) -> Caller:
-        """The caller (nobody, unless it `looks`). The request is counted, for the account or,
-        without one, for the address.
-
-        On public addresses, credentials of another scheme are ignored (a proxy with its own
-        passwords forwards them), and for reads so are invalid credentials.
-        """
-        nobody = somebody(self.env)
-        try:
-            caller = self._credential_holder(db, nobody) if looks else nobody
-        except Denied:
-            if not public or (_is_bearer() and bottle.request.method not in ("GET", "HEAD")):
-                self.count(limit, nobody)
-                raise
-            caller = nobody
-        self.count(limit, caller)
-        return caller
-
-    def _credential_holder(self, db: Any, nobody: Caller) -> Caller:
-        credential = _credential()
-        if credential is None:
-            return nobody
-        return authentication.caller_of(self.env, db, credential, nobody.address, nobody.client)
-
-    def count(self, limit: str, caller: Caller) -> None:
-        """Count the request, for the account or, without one, for the address.
-
-        Raises LimitReached `rate_limited`.
-        """
-        memory = bottle.request.environ.get("mosis.memory", {})
-        if limit == "none" or "until" in memory:  # it has been counted before it waited
-            bottle.request.environ["mosis.taken"] = memory.get("taken", [])
-            return
-        names = (
-            [("account", caller.developer_id)]
-            if caller.developer_id
-            else [(limit, caller.client_network)]
-        )
-        if caller.developer_id and bottle.request.method not in ("GET", "HEAD"):
-            names.append(("changes", caller.developer_id))
-        taken = [each for name, key in names if (each := self.env.limits.take(name, key))]
-        bottle.request.environ["mosis.taken"] = memory["taken"] = taken
-
-
 class Inputs:
     """Reads and validates what the operation declares (mosis/web/schemas.py): the query,
     If-Match, and the body, which is passed as `body`. Packages are left to the handler, which reads
@@ -401,9 +365,10 @@ class Inputs:
         def checked(**arguments: Any) -> Any:
             if tagless:
                 require_match(None)
-            check_query(operation.query)
-            if bounded:
-                check_lengths(bounded)
+            if bottle.request.environ.get("QUERY_STRING"):
+                check_query(operation.query)
+                if bounded:
+                    check_lengths(bounded)
             if reads:
                 body = read_declared(operation, further)
                 if hands_over:
@@ -427,75 +392,6 @@ def _is_for_people(environ: Mapping[str, Any]) -> bool:
         return bool(route.config.get("page"))
     path = environ_path(environ)
     return not path.startswith(f"{API_PREFIX}/") and "text/html" in environ.get("HTTP_ACCEPT", "")
-
-
-@dataclass
-class _Logged:
-    """What is logged once in a process."""
-
-    real_ip: bool = False
-
-
-def address_of(env: Context, environ: Mapping[str, Any]) -> str:
-    """The client's address. Of a proxy's headers only X-Forwarded-For is read; if a request has
-    another one, that is logged once."""
-    if "HTTP_X_REAL_IP" in environ and "HTTP_X_FORWARDED_FOR" not in environ:
-        peer = environ.get("REMOTE_ADDR", "")
-        if is_in(peer, env.config.trusted_proxy) and not env.state(_Logged).real_ip:
-            env.state(_Logged).real_ip = True
-            log.warning(
-                "X-Real-IP is not read: have the proxy send X-Forwarded-For, or all clients count as one address",
-                extra={"proxy": peer},
-            )
-    return client_address(
-        env.config.trusted_proxy,
-        environ.get("REMOTE_ADDR", ""),
-        environ.get("HTTP_X_FORWARDED_FOR", ""),
-    )
-
-
-def somebody(env: Context) -> Caller:
-    """Who sends the request, before anything is known but address and program. User-Agent is shown to
-    the owners of accounts, also in subjects of mails: as one line of printable characters."""
-    agent: str = bottle.request.get_header("User-Agent", "")
-    client = "".join(filter(str.isprintable, agent))[:200]
-    return Caller(address=address_of(env, bottle.request.environ), client=client)
-
-
-def _readable(value: str) -> str:
-    """A header's value or a path (PEP 3333: bytes as Latin-1) as valid UTF-8, which is what Bottle
-    takes it for: other bytes become U+FFFD, and are refused or not found later."""
-    return value.encode("latin-1").decode("utf-8", "replace").encode().decode("latin-1")
-
-
-def require(caller: Caller, scope: str, limited: str = "") -> None:
-    """Raises Denied if the caller does not have the scope of the route, or is limited to some apps
-    and the route does not allow that."""
-    if scope == "public":
-        return
-    caller.account  # noqa: B018  (raises when nobody is signed in)
-    if scope == "any":
-        return
-    if caller.apps is not None and (limited == "refused" or scope in ROLES):
-        raise Denied(
-            "limited_to_apps",
-            "This API key is limited to some apps; use one for the whole account, or sign in.",
-        )
-    if scope in ROLES:
-        if not caller.has_role(scope):
-            raise Denied("forbidden", f"This needs the role {scope}.")
-        caller.require_second_factor("staff")
-        return  # of keys only those have a role that were made with one
-    if caller.scopes is None or (scope == "session" and caller.session_id is not None):
-        return
-    if scope not in SCOPES:
-        raise Denied("forbidden", "This cannot be done with an API key or a device login; sign in.")
-    if scope not in caller.scopes:
-        raise Denied(
-            "insufficient_scope",
-            f"This API key or device login lacks the scope {scope}.",
-            scope=scope,
-        )
 
 
 def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
@@ -529,22 +425,11 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
     return bottle.HTTPResponse(body, status, headers)
 
 
-def _is_bearer() -> bool:
-    """Whether the request has a credential in the form of this portal."""
-    kind: str = bottle.request.get_header("Authorization", "").strip().partition(" ")[0]
-    key: str = bottle.request.get_header("X-API-Key", "").strip()
-    return key.startswith(tokens.KEY_PREFIX) or kind.lower() == "bearer"
-
-
-def _credential() -> str | None:
-    """The credential of the request: a bearer token or an API key. Raises Denied if it is neither."""
-    key: str | None = bottle.request.get_header("X-API-Key")
-    header: str | None = bottle.request.get_header("Authorization")
-    if key is not None:
-        return key.strip()
-    if header is None:
-        return None
-    kind, _, credential = header.partition(" ")
-    if kind.lower() != "bearer" or not credential.strip():
-        raise Denied("invalid_token", "Send `Authorization: Bearer TOKEN`.")
-    return credential.strip()
+def _header_list(response: Any) -> list[tuple[str, str]]:
+    """The headers of Bottle's response, in the form of PEP 3333."""
+    found = fields_of(response)
+    if response.status_code == 200 and "Content-Type" in found and not response._cookies:
+        pairs = [(name, value) for name, values in found.items() for value in values]
+        if "".join([value for _, value in pairs]).isascii():
+            return pairs
+    return response.headerlist  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -25,6 +25,13 @@ FORM = "application/x-www-form-urlencoded"
 _CURSOR = "`cursor` with the `next_cursor` of the previous response"
 OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page_size": "`limit`"}
 GZIP_MEMBERS = 100  # of a body; each costs some time, however short it is
+
+
+def read_header(environ: Mapping[str, Any], variable: str) -> str:
+    """A header by its name in the WSGI environment, empty if it is missing. As bottle.request.get_header,
+    which takes ten times as long."""
+    value: str = environ.get(variable, "")
+    return value if value.isascii() else value.encode("latin-1").decode()
 
 
 def read_declared(operation: Operation, further: FurtherRules | None) -> Any:
@@ -359,8 +366,10 @@ def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
 def require_tag(tag: str) -> None:
     """Raises Conflict `precondition_failed` if If-Match of a GET names another state (RFC 9110,
     section 13.1.1)."""
-    header = bottle.request.get_header("If-Match")
-    if header is not None and not names_tag(header, tag, strong=True):
+    environ = bottle.request.environ
+    if "HTTP_IF_MATCH" in environ and not names_tag(
+        read_header(environ, "HTTP_IF_MATCH"), tag, strong=True
+    ):
         raise Conflict(
             "precondition_failed", "The resource has changed since the tag in the request."
         )
@@ -369,8 +378,9 @@ def require_tag(tag: str) -> None:
 def require_match(now: Callable[[], dict[str, Any]] | None) -> None:
     """Raises Conflict `precondition_failed` if If-Match names another state than the current one;
     None: no address returns a tag for this resource, so only `*` matches."""
-    header = bottle.request.get_header("If-Match")
-    if header is None or header.strip() == "*":
+    environ = bottle.request.environ
+    header = read_header(environ, "HTTP_IF_MATCH")
+    if "HTTP_IF_MATCH" not in environ or header.strip() == "*":
         return
     tag = etag(dump(now())) if now else ""
     # Both representations have the same state, and the client may have read either.

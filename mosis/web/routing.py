@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -142,13 +142,13 @@ class SegmentRouter(bottle.Router):  # type: ignore[misc]
         """The target and the values of its wildcards. Raise HTTPError: 404 where no rule has the
         path, 405 with `Allow` where rules have it for other methods only."""
         verb, path = environ["REQUEST_METHOD"].upper(), environ["PATH_INFO"] or "/"
-        found = list(self._root.find(path.split("/"), 1, []))
-        for method in ("PROXY", "HEAD", "GET", "ANY") if verb == "HEAD" else ("PROXY", verb, "ANY"):
-            for node, values in found:
-                if method in node.targets:
-                    target, names = node.targets[method]
-                    return target, dict(zip(names, values, strict=True))
-        if allowed := {method for node, _ in found for method in node.targets}:
+        segments = path.split("/")
+        for method in ("HEAD", "GET", "ANY") if verb == "HEAD" else (verb, "ANY"):
+            values: list[Any] = []
+            if found := self._root.target(method, segments, 1, values):
+                target, names = found
+                return target, dict(zip(names, values, strict=True))
+        if allowed := self._root.methods(segments, 1):
             raise bottle.HTTPError(405, "Method not allowed.", Allow=",".join(sorted(allowed)))
         raise bottle.HTTPError(404, "Not found: " + repr(path))
 
@@ -156,7 +156,7 @@ class SegmentRouter(bottle.Router):  # type: ignore[misc]
 class _Node:
     """The continuations of a path prefix, and the targets by method of the rules that end here."""
 
-    __slots__ = ("affixes", "fixed", "open", "takes_rest", "targets", "to_value")
+    __slots__ = ("affixes", "fixed", "open", "plain", "takes_rest", "targets", "to_value")
 
     def __init__(self, before: str = "", kind: str | None = None, after: str = "") -> None:
         self.fixed: dict[str, _Node] = {}
@@ -165,27 +165,55 @@ class _Node:
         self.affixes = (before, after)
         self.to_value: Callable[[str], Any] = _integer if kind == ":int" else str
         self.takes_rest = kind == ":path"
+        self.plain = not (before or kind or after)
 
-    def find(
-        self, segments: list[str], at: int, values: list[Any]
-    ) -> Iterator[tuple["_Node", list[Any]]]:
-        """The nodes that match the segments from `at` on, with the values of wildcards."""
+    def target(
+        self, method: str, segments: list[str], at: int, values: list[Any]
+    ) -> tuple[Any, list[str]] | None:
+        """The first target of this method that matches the segments from `at` on; the values of its
+        wildcards are added to `values`."""
         if at == len(segments):
-            yield self, values
-            return
+            return self.targets.get(method)
         segment = segments[at]
-        if segment in self.fixed:
-            yield from self.fixed[segment].find(segments, at + 1, values)
+        child = self.fixed.get(segment)
+        if child and (found := child.target(method, segments, at + 1, values)):
+            return found
         for child in self.open.values():
-            if child.takes_rest:
-                if rest := "/".join(segments[at:]):
-                    yield child, [*values, rest]
+            if (value := child.value(segments, at)) is None:
                 continue
-            before, after = child.affixes
-            value = segment.removeprefix(before).removesuffix(after)
-            if value and segment == before + value + after:
-                with contextlib.suppress(ValueError):
-                    yield from child.find(segments, at + 1, [*values, child.to_value(value)])
+            values.append(value)
+            after = len(segments) if child.takes_rest else at + 1
+            if found := child.target(method, segments, after, values):
+                return found
+            values.pop()
+        return None
+
+    def methods(self, segments: list[str], at: int) -> set[str]:
+        """The methods of all targets that match the segments from `at` on."""
+        if at == len(segments):
+            return {*self.targets}
+        child, found = self.fixed.get(segments[at]), set()
+        if child:
+            found |= child.methods(segments, at + 1)
+        for child in self.open.values():
+            if child.value(segments, at) is not None:
+                found |= child.methods(segments, len(segments) if child.takes_rest else at + 1)
+        return found
+
+    def value(self, segments: list[str], at: int) -> Any:
+        """The value of this wildcard at a segment; None if it does not match."""
+        value = segments[at]
+        if self.takes_rest:
+            return "/".join(segments[at:]) or None
+        if self.plain:
+            return value or None
+        before, after = self.affixes
+        found = value.removeprefix(before).removesuffix(after)
+        if not found or value != before + found + after:
+            return None
+        with contextlib.suppress(ValueError):
+            return self.to_value(found)
+        return None
 
 
 def _integer(text: str) -> int:

@@ -1,7 +1,6 @@
 """The store for devices: the catalogue, the bytes of packages, the icons. Everything here is public."""
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -58,7 +57,6 @@ UPDATES: Schema = {
     "min_age_days": {"type": "integer", "min": 0, "max": store_updates.LONGEST_AGE_DAYS},
 }
 TEXTS = ("pkgs", "channel", "device", "mosis_version")
-_CODE = re.compile(r"[0-9]{1,10}\Z")
 ASK_AGAIN = "public, no-cache"  # may be stored, but is revalidated each time
 # Clients may cache it without limit, shared caches for a short time only, because it may have to be
 # withdrawn.
@@ -266,12 +264,8 @@ def updates(env: Context, db: Connection) -> bytes:
     """Newer versions of the installed apps: pkgs=com.acme.notes:12,com.acme.todo:3."""
     query = query_of_updates()
     pairs = [pair.rpartition(":") for pair in query.get("pkgs", "").split(",") if pair]
-    installed = {
-        package_id: int(code) if _CODE.match(code) else -1 for package_id, _, code in pairs
-    }
-    if len(pairs) > store_updates.MOST_APPS or not all(
-        0 <= code <= LARGEST_CODE for code in installed.values()
-    ):
+    installed = {package_id: _code(digits) for package_id, _, digits in pairs}
+    if len(pairs) > store_updates.MOST_APPS or -1 in installed.values():
         raise Malformed(
             "malformed_request",
             f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.",
@@ -286,6 +280,12 @@ def updates_of_many(env: Context, db: Connection, body: Json) -> bytes:
     """The same as JSON, for up to 500 apps."""
     device = read_device(body, body.get("min_age_days", 0))
     return shown_updates(env, db, body["pkgs"], device)
+
+
+def _code(digits: str) -> int:
+    """A version code in a query; -1 if it is none."""
+    code = int(digits) if len(digits) <= 10 and digits.isascii() and digits.isdigit() else -1
+    return code if code <= LARGEST_CODE else -1
 
 
 def query_of_updates() -> dict[str, str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mosis.client.config import Config, is_plain_text, normal_url
+from mosis.client.api import segment
+from mosis.client.config import Config, Credentials, is_plain_text, normal_url
 from mosis.client.output import Stop
 from mosis.client.project import bump, next_version
 from mosis.web.cli import zipapp
@@ -94,7 +95,21 @@ def test_bump_leaves_the_rest_of_the_manifest_alone(tmp_path: Path) -> None:
     assert found == {"author": {"version": "1"}, "version": "1.0.1", "version_code": 5}
 
 
-@pytest.mark.parametrize("text", ["", "ftp://x", "https://", "https://a@b", "https://a/?q", "::"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ftp://x",
+        "https://",
+        "https://a@b",
+        "https://a/?q",
+        "::",
+        "http://a..b",
+        "http://" + "a" * 64,
+        "http://[::1",
+        "http://a:99999",
+    ],
+)
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(Stop):
         normal_url(text)
@@ -116,6 +131,63 @@ def test_addresses_are_compared_in_one_form() -> None:
 def test_credentials_go_without_encryption_to_this_machine_alone(host: str, here: bool) -> None:
     assert is_plain_text(f"http://{host}:8080") is not here
     assert not is_plain_text(f"https://{host}")
+
+
+@pytest.mark.parametrize("token", ["a\nb", "a b", "a\tb", "tök", "€", "a\u2028b"])
+def test_a_token_that_is_none_is_refused_and_not_shown(offline: Mosis, token: str) -> None:
+    address = {"MOSIS_URL": "http://127.0.0.1:9"}
+    offline.environment |= address | {"MOSIS_TOKEN": f" {token}\n"}
+    refused = offline("whoami").expect(2)
+    del offline.environment["MOSIS_TOKEN"]
+    offline.config.store(address["MOSIS_URL"], Credentials(token=token))
+    stored = offline("whoami").expect(2)
+    assert all(token not in each.out + each.err for each in (refused, stored))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["url = 5", 'portal = "x"', "[portal]\nx = 3", '[portal."http://a"]\ntoken = ["a"]', 'url = ["a"]', "a." * 500 + "b = 1",
+     "[[portal]]\nx = 1", "\xff", "[portal"],
+)  # fmt: skip
+def test_a_configuration_of_another_form_is_named(offline: Mosis, content: str) -> None:
+    offline.config.folder.mkdir(parents=True)
+    offline.config.path.write_bytes(content.encode("latin-1"))
+    for command in (("whoami",), ("logout",), ("keys", "list")):
+        refused = offline(*command).expect(2)
+        assert str(offline.config.path) in refused.err
+        assert "an error in mosis" not in refused.err
+
+
+def test_only_files_are_replaced_by_a_package(offline: Mosis) -> None:
+    offline("init", "notes").expect(0)
+    pipe, folder, plain = (offline.folder / name for name in ("pipe", "folder", "plain"))
+    os.mkfifo(pipe)
+    folder.mkdir()
+    plain.write_bytes(b"old")
+    offline("build", "notes", "-o", str(pipe)).expect(2)
+    assert pipe.is_fifo()
+    offline("build", "notes", "-o", str(folder)).expect(0)
+    assert [each.suffix for each in folder.iterdir()] == [".mosis"]
+    offline("build", "notes", "-o", str(plain)).expect(0)
+    assert plain.read_bytes().startswith(b"PK")
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://", "::::", "http://u:secret@a:b", "http://u:secret@a..b", "http://[::1"]
+)
+def test_a_proxy_that_is_none_is_named_without_its_password(offline: Mosis, proxy: str) -> None:
+    offline.environment |= {
+        "MOSIS_URL": "http://portal.example",
+        "MOSIS_TOKEN": "x" * 50,
+        "http_proxy": proxy,
+    }
+    refused = offline("whoami").expect(2)
+    assert "proxy" in refused.err
+    assert "secret" not in refused.err
+
+
+def test_an_argument_that_is_not_utf_8_is_sent_with_its_bytes() -> None:
+    assert segment(os.fsdecode(b"\xff/\xc3\xa9")) == "%FF%2F%C3%A9"
 
 
 def test_the_configuration_reads_what_it_has_written(tmp_path: Path) -> None:

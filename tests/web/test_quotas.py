@@ -4,6 +4,7 @@ import base64
 import json
 import random
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from mosis import jobs
 from mosis.context import Context
+from mosis.errors import Conflict
+from mosis.packages.storage import Files
 from mosis.publishing import package_files, quotas, versions
 from mosis.worker import Worker
 from tests.client import Account, Answer, Client
@@ -176,6 +179,30 @@ def test_what_devices_were_offered_never_goes(
     quotas.expire_packages(client.env)
     client.work()
     assert "1.0.0" in files(client.env)
+
+
+@pytest.mark.parametrize("use", [package_files.verify_file, package_files.open_file])
+def test_a_package_that_is_replaced_while_it_is_read_is_gone_and_not_damaged(
+    client: Client, alice: Account, use: Any
+) -> None:
+    class Replaced(Files):
+        """Another package of the same version string comes before the file is opened."""
+
+        def open(self, *arguments: Any, **more: Any) -> Any:
+            upload(client, alice, 1, 200).expect(201)
+            return super().open(*arguments, **more)
+
+    client.app_of(alice, NOTES)
+    first = upload(client, alice, 1).expect(201)
+    client.work()
+    fail(client.env, "1.0.1")
+    db = client.env.db.connection()
+    version = versions.by_id(db, first["id"])
+    assert version is not None
+    env = replace(client.env, files=Replaced(client.env.config.packages_dir))
+    with pytest.raises(Conflict) as refused:
+        use(env, db, version)
+    assert refused.value.code == "gone"
 
 
 def test_a_new_upload_of_the_same_version_string_keeps_its_package(
