@@ -18,7 +18,7 @@ import pytest
 
 import portal
 from mosis.clock import Clock
-from mosis.commands import cli
+from mosis.commands import process
 from mosis.config import Config
 from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
@@ -66,7 +66,7 @@ class _Log(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(cli.JsonLines())
+        self.setFormatter(process.JsonLines())
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -105,7 +105,7 @@ def _no_secret_in_the_log() -> Iterator[None]:
     log.setLevel(level)
     root = logging.getLogger()
     for each in list(root.handlers):  # of a command that ran in this process
-        if isinstance(each.formatter, cli.JsonLines):
+        if isinstance(each.formatter, process.JsonLines):
             root.removeHandler(each)
             root.setLevel(logging.WARNING)
     assert handler.lines == []

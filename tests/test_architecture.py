@@ -17,11 +17,11 @@ FLOORS = {
     "ground": "records errors clock ids caller config problems cache metrics disk fair_queue",
     "storage": "validation database",
     "mechanisms": "litestream outbound credentials packages rate_limits audit jobs events"
-    " idempotency subscriptions",
+    " idempotency",
     "context": "context",
     "domain": "publishing people store telemetry notifications operations",
     "background": "worker",
-    "http": "server web ui application commands client",
+    "http": "server web ui commands client",
 }
 ORDER = {name: place for place, name in enumerate(" ".join(FLOORS.values()).split())}
 ONLY_IN = {
@@ -91,9 +91,7 @@ def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> No
         "long_poll",
         "openapi",
         "openapi_parameters",
-        "openapi_properties",
-        "openapi_schemas",
-        "rollout_schemas",
+        "schemas",
         "openapi_examples",
         "docs_pages",
         "docs_search",
@@ -104,6 +102,7 @@ def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> No
         "auth",
         "notifications",
         "reviews",
+        "rollout_plans",
     }  # faces, for what they show
     for path in [each for each in MODULES if each.stem != "application"]:
         for name in imports(path) if noun(path) == "web" else []:
@@ -196,8 +195,8 @@ def test_words_that_had_several_meanings_have_one() -> None:
 
 
 def test_sizes_are_bounded() -> None:
-    """At most 38 names under mosis/, 550 lines a file and 65 lines a function."""
-    assert len({noun(path) for path in MODULES}) <= 38
+    """At most 36 names under mosis/, 550 lines a file and 65 lines a function."""
+    assert len({noun(path) for path in MODULES}) <= 36
     for path in [*MODULES, portal.HERE / "portal.py"]:
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= 550, path

@@ -11,8 +11,8 @@ import pytest
 from mosis import events
 from mosis.credentials import tokens
 from mosis.people import device_login
-from mosis.web.openapi_schemas import is_page
 from mosis.web.routing import limit_of
+from mosis.web.schemas import is_page
 from tests import described
 from tests.client import Account, Answer, Client
 from tests.package_builder import files_of
