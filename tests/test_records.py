@@ -146,10 +146,8 @@ def test_threads_may_make_the_first_objects_at_once() -> None:
 
 
 def test_every_class_of_values_is_a_record() -> None:
-    """Only those with slots are dataclasses: a record cannot have them."""
     for path in sorted((portal.HERE / "mosis").rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        if path.name != "records.py" and re.search(
-            r"^from dataclasses import .*\bdataclass\b", text, re.M
-        ):
-            assert text.count("@dataclass") == text.count("slots=True"), path
+        assert path.name == "records.py" or not re.search(
+            r"^from dataclasses import .*\bdataclass\b", text, re.MULTILINE
+        ), path

@@ -89,7 +89,6 @@ def serve_store(config: Config) -> int:
 
     check(config)
     allocator.tune()
-    sys.setswitchinterval(0.001)  # as for the portal
     config.data_dir.mkdir(parents=True, exist_ok=True)
     env = make_reading_context(config)
     following, upkeep = FrontEnd(env, schema_number()), Upkeep(env)

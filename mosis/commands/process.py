@@ -168,7 +168,6 @@ def serve(config: Config) -> int:
     refuse_folder_of_front_end(config)
     lock, lease = acquired(config)
     allocator.tune()
-    sys.setswitchinterval(0.001)  # s that a read waits for a thread that computes (default: 0.005)
     env = open_migrated(config)
     if lease is not None:
         standby.hand_over(env, lease)

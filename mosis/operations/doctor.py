@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 from mosis import database as db
 from mosis import disk
@@ -384,6 +382,9 @@ def _address(config: Config) -> Iterator[Line]:
 
 def _healthy(url: str) -> tuple[str, float]:
     """What is wrong with the portal's /healthz at this URL (empty if nothing), and its Date."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     try:
         request = Request(f"{url}/healthz", headers={"User-Agent": "mosis-portal doctor"})  # noqa: S310
         with urlopen(request, timeout=5) as answer:  # noqa: S310
@@ -393,7 +394,7 @@ def _healthy(url: str) -> tuple[str, float]:
     except HTTPError as error:
         error.close()
         return f"status {error.code}", 0.0
-    except (URLError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         return str(getattr(error, "reason", error)), 0.0
     return "", parsedate_to_datetime(date).timestamp() if date else 0.0
 

@@ -6,7 +6,6 @@ The classes are waitress tasks. Each override names the waitress method that it 
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from time import time
@@ -19,6 +18,7 @@ from waitress.utilities import build_http_date
 from mosis import problems
 from mosis.errors import PortalError
 from mosis.ids import request_id_of
+from mosis.records import dataclass
 from mosis.server.suspension import Suspended
 
 log = logging.getLogger("mosis.server")
@@ -26,7 +26,7 @@ log = logging.getLogger("mosis.server")
 _date = lru_cache(2)(build_http_date)  # formatted once a second
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Response:
     """A response of the application that waits for a commit."""
 

@@ -7,10 +7,11 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeGuard
 
 from mosis.database import Connection
+from mosis.records import dataclass
 from mosis.telemetry import histogram, watches
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.schemas import TYPES
@@ -50,7 +51,7 @@ _START, _STOP, _CRASH, _LUA_ERROR, _FRAME, _STARTUP, _MEMORY = (
 Key = tuple[int, str, str, int]  # app, span, version, start
 
 
-@dataclass(slots=True)
+@dataclass
 class Sums:
     """The sums of an app's hour or day; they can be added."""
 

@@ -10,7 +10,6 @@ GET of every test.
 import re
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from mosis.context import Context
 from mosis.errors import LimitReached, Unavailable
 from mosis.ids import request_id_of
 from mosis.rate_limits import Taken
+from mosis.records import dataclass
 from mosis.server.request import Answer, Request
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.content_coding import form_key, least_bytes, takes_part
@@ -66,7 +66,7 @@ _AGED = {"min_age_days"}
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]*\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Place:
     """Where a response is cached: the room and the key in the cache, and the revision of its source."""
 
@@ -119,7 +119,7 @@ def _key(path: str, query: str, known: frozenset[str]) -> str:
     return f"{path}?{'&'.join(used)}" if used else path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CommonHead:
     """What the heads of many cached responses of a route have in common, so that it is in memory once."""
 
@@ -145,7 +145,7 @@ class CommonHead:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CachedResponse:
     """A response in the cache, for both exits."""
 

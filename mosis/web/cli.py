@@ -4,7 +4,6 @@ the portal's address."""
 import hashlib
 import io
 import json
-import zipfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -59,6 +58,8 @@ def checksum(env: Context) -> bottle.HTTPResponse:
 @lru_cache(maxsize=2)
 def zipapp(base_url: str) -> bytes:
     """The program for a portal with this address; reproducible from source and address."""
+    import zipfile
+
     files = {
         "__main__.py": START,
         "mosis/client/portal.json": json.dumps({"url": base_url}).encode(),
