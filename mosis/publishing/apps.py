@@ -19,6 +19,7 @@ PACKAGE_ID_FORM = "Two or more segments of lower-case letters and digits joined 
 JSON_FIELDS = ("tags", "rollout_plan")
 # what the store shows of an app, and its developer can change
 LISTED = ("name", "summary", "description", "category", "tags", "homepage")
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass
@@ -230,8 +231,6 @@ def delete(db: Connection, caller: Caller, app: App) -> None:
 
 def _columns_of(fields: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: json.dumps(value, ensure_ascii=False)
-        if name in JSON_FIELDS and value is not None
-        else value
+        name: _encode(value) if name in JSON_FIELDS and value is not None else value
         for name, value in fields.items()
     }

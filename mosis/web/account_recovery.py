@@ -98,6 +98,6 @@ def undo_email(env: Context, db: Connection, caller: Caller, body: dict[str, Any
 @operation({202: None})
 def resend(env: Context, db: Connection, caller: Caller) -> None:
     """Send the verification mail again."""
-    spend(env, "mail", caller.account)
+    spend(env, "mail", accounts.folded(accounts.get(db, caller.account).email))
     account_recovery.request_verification(db, caller)
     bottle.response.status = 202

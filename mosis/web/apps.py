@@ -110,7 +110,8 @@ def further_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
     if fields.get("rollout_plan"):
         found += findings_of(rollout_plans.check, fields["rollout_plan"], "/rollout_plan")
     try:
-        normal_web_address(fields.get("homepage") or "")
+        if fields.get("homepage"):
+            normal_web_address(fields["homepage"])
     except ValueError:
         detail = "The host in brackets is not an IPv6 address."
         found.append(finding("/homepage", "wrong_format", detail))
