@@ -37,7 +37,7 @@ def test_the_queue_hands_everything_out_once_and_in_turn(seed: int) -> None:
     added: list[Any] = []
 
     def take() -> None:
-        taken = queue.take()
+        taken = queue.take() if chance.random() < 0.5 else queue.take_waiting()
         assert taken is not None
         given.append(taken[1])
         left.append(taken[0])
@@ -66,6 +66,10 @@ def test_the_queue_hands_everything_out_once_and_in_turn(seed: int) -> None:
             each for each in added if each[0] == key
         ]
     assert len(queue) == 0
+    assert queue.take_waiting() is None
+    queue.end()
+    assert queue.take_waiting() is None  # the end is for the thread that waits
+    assert queue.take() is None
 
 
 def test_a_newcomer_waits_for_the_share_of_each_other_and_no_more() -> None:
