@@ -57,9 +57,8 @@ class Files:
         self.root = packages_dir
         self.incoming = packages_dir / "incoming"
         self.reserve_bytes = reserve_bytes
-        self._good = RevisionCache(
-            4 << 20
-        )  # hashes already compared with their file, of about ten thousand files
+        # hashes already compared with their file, of about ten thousand files
+        self._good = RevisionCache(4 << 20)
         self._flushed: set[Path] = set()  # folders of accounts and apps whose names are on the disk
         self.incoming.mkdir(parents=True, exist_ok=True)
 
@@ -87,9 +86,8 @@ class Files:
         Raises LimitReached `too_large`, Malformed if less than `expected_bytes` arrived,
         Unavailable `no_space` or `package_unavailable` (a directory that cannot be written).
         """
-        self.check_upload(
-            expected_bytes or 0
-        )  # other servers store the body before they call the application
+        # other servers store the body before they call the application
+        self.check_upload(expected_bytes or 0)
         path = self.incoming / new_id()
         digest, size = hashlib.sha256(), 0
         try:
