@@ -15,7 +15,7 @@ import pytest
 
 import portal
 from mosis import events
-from mosis.application import build
+from mosis.commands.application import build
 from mosis.context import Context
 from mosis.events import Event
 from mosis.notifications import mails

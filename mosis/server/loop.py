@@ -216,17 +216,13 @@ class Server(Listening):
 
     def readings(self) -> Iterator[Family]:
         """Connections, unsent bytes, and the threads of each lane."""
-        connections = Family("portal_connections", "gauge", "Connections of clients.")
+        connections = Family("portal_connections", "Connections of clients.")
         yield connections.add(len(self.active_channels))
-        unsent = Family(
-            "portal_unsent_bytes", "gauge", "Responses in memory that wait for readers."
-        )
+        unsent = Family("portal_unsent_bytes", "Responses in memory that wait for readers.")
         yield unsent.add(self._unsent)
-        threads = Family("portal_threads", "gauge", "Threads of each lane.")
-        busy = Family("portal_threads_busy", "gauge", "Those that are at work.")
-        waiting = Family(
-            "portal_requests_waiting", "gauge", "Requests that wait for a thread of the lane."
-        )
+        threads = Family("portal_threads", "Threads of each lane.")
+        busy = Family("portal_threads_busy", "Those that are at work.")
+        waiting = Family("portal_requests_waiting", "Requests that wait for a thread of the lane.")
         for name, lane in self.lanes.items():
             for family, number in zip((threads, busy, waiting), lane.state, strict=True):
                 family.add(number, lane=name)

@@ -38,7 +38,6 @@ from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.server.request import readable
 from mosis.web.answers import fields_of, final_headers, headers_of_caller
-from mosis.web.openapi_schemas import Operation
 from mosis.web.request import (
     check_lengths,
     check_query,
@@ -55,6 +54,7 @@ from mosis.web.routing import (
     own_path,
     split_version,
 )
+from mosis.web.schemas import Operation
 
 log = logging.getLogger("mosis.requests")
 _BOTTLES_CODES = {
@@ -320,9 +320,8 @@ class Errors:
                 return callback(**arguments)
             except PortalError as error:
                 request_id = bottle.request.environ["mosis.request_id"]
-                if (
-                    error.__cause__ is not None and problems.status(error.code) >= 500
-                ):  # a disk or the database
+                # a disk or the database
+                if error.__cause__ is not None and problems.status(error.code) >= 500:
                     log.error(
                         "failed",
                         extra={
@@ -343,7 +342,7 @@ class Errors:
 
 
 class Inputs:
-    """Reads and validates what the operation declares (mosis/web/openapi_schemas.py): the query,
+    """Reads and validates what the operation declares (mosis/web/schemas.py): the query,
     If-Match, and the body, which is passed as `body`. Packages are left to the handler, which reads
     them as a stream."""
 

@@ -18,7 +18,7 @@ from mosis.validation.choices import one_of
 from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
 from mosis.web.digest_fields import check_digests
-from mosis.web.openapi_schemas import ARRAY_ITEMS, Operation
+from mosis.web.schemas import ARRAY_ITEMS, Operation
 
 JSON_LIMIT_BYTES = 1 << 20
 FORM = "application/x-www-form-urlencoded"
@@ -323,9 +323,8 @@ def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any)
         parts = [(key, value) for key, value in query.allitems() if key in known] + [
             ("cursor", page.next_cursor)
         ]
-        address = (
-            bottle.request.fullpath + "?" + bottle.urlencode(parts, encoding="latin-1")
-        )  # as decoded by Bottle
+        # as decoded by Bottle
+        address = bottle.request.fullpath + "?" + bottle.urlencode(parts, encoding="latin-1")
         bottle.response.set_header("Link", f'<{address}>; rel="next"')
     return {name: shown, "next_cursor": page.next_cursor, **more}
 
