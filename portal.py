@@ -10,7 +10,7 @@ if __name__ == "__main__":
     gc.disable()  # modules make no garbage, and looking for it is a seventh of the start; see `main`
 
 from mosis import VERSION
-from mosis.application import build
+from mosis.commands.application import build
 from mosis.commands.cli import CONFIG, FAILED, main
 from mosis.commands.process import (
     HERE,

@@ -31,14 +31,14 @@ HTML = {"Accept": "text/html"}
 PASSWORD = "correct horse battery"
 IMPORT = """
 import re, sys
-import portal, mosis.application, mosis.worker
+import portal, mosis.commands.application, mosis.worker
 from mosis.config import Config
 import mosis.web.accounts, mosis.web.apps, mosis.web.auth, mosis.web.keys, mosis.web.store, mosis.web.versions, mosis.web.webhooks
 import mosis.web.telemetry, mosis.web.reviews, mosis.web.admin, mosis.web.backups, mosis.web.docs, mosis.web.oauth, mosis.web.cli
 def pss():
     return int(re.search(r"Pss: +(\\d+)", open("/proc/self/smaps_rollup").read())[1])
 before = pss()
-from mosis.ui import account, account_links, admin, apps, assets, console, device, quality, reviews, setup, sign_in, store
+from mosis.ui import account, account_links, admin, apps, assets, console, device, quality, reviews, sign_in, store
 print(pss() - before)
 """
 

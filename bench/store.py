@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import portal
-from mosis import store
 from mosis.config import Config
 from mosis.context import Context, make_context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
-from mosis.store import Device, Query
+from mosis.store import listings, signed_index
+from mosis.store import search as store_search
+from mosis.store import updates as store_updates
+from mosis.store.search import Query
+from mosis.store.updates import Device
 from tests.catalogue import add_app, add_developer, add_version
 from tests.server import running
 
@@ -101,23 +104,25 @@ def nouns(env: Context, apps: int, words: list[str], rng: random.Random) -> dict
         number, value = db.one(
             f"SELECT number, {column} FROM listings ORDER BY {column} LIMIT 1 OFFSET ?", apps // 2
         )
-        return lambda _: store.index(db, PageRequest(20, (sort, value, number)), Query(sort=sort))
+        return lambda _: store_search.index(
+            db, PageRequest(20, (sort, value, number)), Query(sort=sort)
+        )
 
     def search(text: Callable[[int], str], **more: str) -> Callable[[int], Any]:
-        return lambda number: store.index(db, PageRequest(20), Query(text(number), **more))
+        return lambda number: store_search.index(db, PageRequest(20), Query(text(number), **more))
 
     def updates(number: int) -> None:
         env.cache.__init__()  # type: ignore[misc]
         chosen = {f"com.bench.a{rng.randrange(apps)}": 1 for _ in range(20)}
-        store.updates(env, db, chosen, Device(id=str(number)))
+        store_updates.updates(env, db, chosen, Device(id=str(number)))
 
     rare, full = words[2000:], f"com.bench.a{apps // 2}"
     calls: dict[str, tuple[Callable[[int], Any], int]] = {
-        "list by name": (lambda _: store.index(db, PageRequest(20), Query()), 300),
+        "list by name": (lambda _: store_search.index(db, PageRequest(20), Query()), 300),
         "list by date, from the middle": (deep("updated"), 300), "list by downloads, from the middle": (deep("downloads"), 300),
-        "list of a category by downloads": (lambda _: store.index(db, PageRequest(20), Query(category="tools", sort="downloads")), 300),
-        "list of a rare tag": (lambda number: store.index(db, PageRequest(20), Query(tag=words[100 + number % 90])), 100),
-        "list of a common tag": (lambda _: store.index(db, PageRequest(20), Query(tag="common", sort="downloads")), 100),
+        "list of a category by downloads": (lambda _: store_search.index(db, PageRequest(20), Query(category="tools", sort="downloads")), 300),
+        "list of a rare tag": (lambda number: store_search.index(db, PageRequest(20), Query(tag=words[100 + number % 90])), 100),
+        "list of a common tag": (lambda _: store_search.index(db, PageRequest(20), Query(tag="common", sort="downloads")), 100),
         "search a rare word": (search(lambda number: rare[number]), 200),
         "search a package id": (search(lambda _: full), 100),
         "search two words": (search(lambda number: f"{rare[number]} {words[5 + number % 50]}"), 200),
@@ -126,7 +131,7 @@ def nouns(env: Context, apps: int, words: list[str], rng: random.Random) -> dict
         "search the commonest word": (search(lambda _: "the"), 50),
         "search a rare word in a category": (search(lambda number: rare[number], category="tools"), 200),
         "search a common word by date": (search(lambda number: words[10 + number % 20], sort="updated"), 50),
-        "detail": (lambda number: store.get(db, f"com.bench.a{number}"), 300),
+        "detail": (lambda number: listings.get(db, f"com.bench.a{number}"), 300),
         "update check of 20 apps": (updates, 300),
     }  # fmt: skip
     return {
@@ -149,7 +154,7 @@ def catalogue(sizes: list[int]) -> None:
             print(f"{apps} apps: filled in {filled:.0f} s, {size / MIB:.0f} MiB", flush=True)
             figures = nouns(env, apps, words, rng)
             started = time.perf_counter()
-            made = store.current_index(env, env.db.connection())
+            made = signed_index.current_index(env, env.db.connection())
             figures["signed index, once"] = (time.perf_counter() - started) * 1e6
             print(f"signed index {made.size_bytes / MIB:.1f} MiB", flush=True)
             columns.append(list(figures.items()))

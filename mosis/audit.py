@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from mosis.caller import Caller
-from mosis.database import Connection, columns
+from mosis.database import Connection, Record
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.records import dataclass
 
@@ -17,7 +17,7 @@ COUNT = "SELECT seq FROM sqlite_sequence WHERE name = 'audit'"  # the count of a
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Record, table="audit"):
     """One line of the audit trail."""
 
     number: int
@@ -76,11 +76,11 @@ def index(
     action."""
     return newest_first(
         db,
-        f"SELECT {columns(Entry)} FROM audit WHERE (?1 IS NULL OR owner_id = ?1) AND (?2 IS NULL OR action = ?2)",
+        Entry,
+        "(?1 IS NULL OR owner_id = ?1) AND (?2 IS NULL OR action = ?2)",
         owner_id,
         action,
         wanted=wanted,
-        into=Entry,
         by="number",
     )
 
@@ -96,11 +96,7 @@ def verify(db: Connection) -> int:
     """The number of lines, after verifying that the hash chain is unbroken and no line is missing.
     Raises ValueError naming the first line that does not fit."""
     number, previous = 0, FIRST
-    while lines := db.all(
-        f"SELECT {columns(Entry)} FROM audit WHERE number > ? ORDER BY number LIMIT 1000",
-        number,
-        into=Entry,
-    ):
+    while lines := db.select(Entry, "number > ? ORDER BY number LIMIT 1000", number):
         for entry in lines:
             row = asdict(entry)
             if (

@@ -9,13 +9,9 @@ from mosis.errors import Denied
 from mosis.records import dataclass
 
 SCOPES = (
-    "apps:read",
-    "apps:write",
-    "versions:upload",
-    "versions:publish",
-    "telemetry:read",
+    "apps:read", "apps:write", "versions:upload", "versions:publish", "telemetry:read",
     "keys:manage",
-)
+)  # fmt: skip
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _PORT = r"(?::[0-9]{1,5})?"

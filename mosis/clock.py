@@ -9,6 +9,7 @@ MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
     "November", "December",
 )  # fmt: skip
+HOUR, DAY = 3600, 86_400  # seconds
 CORRECTED_SECONDS = 60  # a step back of at most this is an ordinary correction
 
 

@@ -17,12 +17,9 @@ from mosis.records import dataclass
 
 # Of S3-compatible stores; read by Litestream and by the client of the bucket, not by Config.
 BUCKET_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "LITESTREAM_ACCESS_KEY_ID",
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "LITESTREAM_ACCESS_KEY_ID",
     "LITESTREAM_SECRET_ACCESS_KEY",
-)
+)  # fmt: skip
 
 
 class ConfigError(Exception):

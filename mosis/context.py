@@ -16,6 +16,7 @@ from mosis.credentials.oauth import Provider, TrustedIssuers, providers
 from mosis.credentials.tokens import AccessTokens
 from mosis.database import Database
 from mosis.database.snapshots import SnapshotDatabase
+from mosis.events.subscriptions import Subscriptions
 from mosis.litestream import Replication
 from mosis.metrics import MetricsRegistry, WriteBehindCounters
 from mosis.outbound.lease import SharedFence
@@ -26,7 +27,6 @@ from mosis.packages.checks import Checks
 from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
 from mosis.records import dataclass
-from mosis.subscriptions import Subscriptions
 
 State = TypeVar("State")
 # Shares of the cache: responses about single apps, lists, update offers, responses that never change, compressed forms of
@@ -53,24 +53,20 @@ class Context:
     mailer: Mailer
     limits: Limits
     news: Subscriptions
-    replication: Replication | None = (
-        None  # of portal.db, if configured; started by `portal.py serve`
-    )
+    # of portal.db, if configured; started by `portal.py serve`
+    replication: Replication | None = None
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     issuers: TrustedIssuers | None = None  # of trusted publishers
     downloads: WriteBehindCounters = field(default_factory=WriteBehindCounters)
-    cache: RevisionCache = field(
-        default_factory=lambda: RevisionCache(rooms=ROOMS)
-    )  # cached responses, and parts of them
+    # cached responses, and parts of them
+    cache: RevisionCache = field(default_factory=lambda: RevisionCache(rooms=ROOMS))
     read_only: bool = False  # a store front end: nothing is written
     states: dict[type, Any] = field(default_factory=dict)  # see `state`
     measures: MetricsRegistry = field(default_factory=MetricsRegistry)  # counters for /metrics
-    telemetry_search: threading.Lock = field(
-        default_factory=threading.Lock
-    )  # one scan of all raw events at a time
-    key_uses: WriteBehindCounters = field(
-        default_factory=WriteBehindCounters
-    )  # "key id|time to the minute"
+    # one scan of all raw events at a time
+    telemetry_search: threading.Lock = field(default_factory=threading.Lock)
+    # "key id|time to the minute"
+    key_uses: WriteBehindCounters = field(default_factory=WriteBehindCounters)
 
     def state(self, kind: type[State]) -> State:
         """What a module keeps between requests in this process: one object of its class, made when
@@ -109,9 +105,8 @@ def make_context(
     clock = clock or Clock()
     db, telemetry = Database(config.database_path, clock), Database(config.telemetry_path, clock)
     replicated = config.backups_dir is not None or config.backup_url is not None
-    db.checkpoints = (
-        not replicated
-    )  # in every process: if Litestream is configured, only it makes checkpoints
+    # in every process: if Litestream is configured, only it makes checkpoints
+    db.checkpoints = not replicated
     if config.lease_seconds:  # `portal.py serve` has the lease itself; others ask it
         db.fence = telemetry.fence = SharedFence(config.data_dir).check
     measures = MetricsRegistry()

@@ -6,19 +6,9 @@ from pathlib import Path
 
 # Network file systems: WAL mode needs all processes on one host (https://sqlite.org/wal.html, Overview).
 NETWORK = {
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "9p",
-    "fuse.sshfs",
-    "fuse.rclone",
-    "fuse.s3fs",
-    "afs",
-    "ceph",
-    "glusterfs",
-}
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.rclone", "fuse.s3fs", "afs",
+    "ceph", "glusterfs",
+}  # fmt: skip
 
 
 def free_bytes(folder: Path) -> int:
@@ -43,6 +33,14 @@ def write_new(path: Path, pieces: Iterable[bytes]) -> None:
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace(path: Path, pieces: Iterable[bytes]) -> None:
+    """As `write_new`, but atomic: the content is written to a file beside it, which is then renamed.
+    Raises OSError."""
+    part = path.with_name(path.name + ".part")
+    write_new(part, pieces)
+    part.rename(path)
 
 
 def file_system(folder: Path) -> str:

@@ -18,7 +18,8 @@ from typing import Any
 
 from mosis import audit
 from mosis.caller import Caller
-from mosis.database import Connection, columns, new_id
+from mosis.clock import DAY, HOUR
+from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import InvalidState
 from mosis.records import dataclass
@@ -38,7 +39,6 @@ LONGEST_DELAY_SECONDS = 3600
 LONGEST_WAIT_SECONDS = LONGEST_DELAY_SECONDS * 1.5
 SHORTEST_TURN_SECONDS = 0.05  # minimum cost of a job, so that many short ones have a price too
 LONGEST_REST_SECONDS = 3600
-HOUR, DAY = 3600, 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Again:
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Record, table="jobs"):
     """A row of `jobs`."""
 
     id: str
@@ -212,7 +212,7 @@ def claim(db: Connection, *lanes: str, busy: Collection[str] = ()) -> Job | None
             job.id,
         )
         _take_turn(db, job)
-        return db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job.id, into=Job)
+        return db.find(Job, "id = ?", job.id)
 
 
 def extend(db: Connection, job: Job) -> bool:
@@ -239,7 +239,7 @@ def finish(db: Connection, job: Job, took_seconds: float = 0, again: Again | Non
         if again is None:
             _end(db, job, "done", None)
         elif _give_back(db, job, db.clock.now(again.after_seconds), None):
-            db.change("UPDATE jobs SET attempts = 0, again = 0 WHERE id = ?", job.id)
+            db.update("jobs", "id = ?", job.id, attempts=0, again=0)
 
 
 def fail(db: Connection, job: Job, error: str, took_seconds: float = 0) -> None:
@@ -255,7 +255,7 @@ def fail(db: Connection, job: Job, error: str, took_seconds: float = 0) -> None:
         delay = min(2**job.attempts, LONGEST_DELAY_SECONDS) * random.uniform(1, 1.5)  # noqa: S311  (jitter, not a secret)
         returned = _give_back(db, job, db.clock.now(delay), error)
         if returned and anew and job.is_last_attempt:
-            db.change("UPDATE jobs SET attempts = 1 WHERE id = ?", job.id)
+            db.update("jobs", "id = ?", job.id, attempts=1)
 
 
 def release(db: Connection, job: Job) -> None:
@@ -291,9 +291,7 @@ def correct_times(db: Connection) -> int:
         return 0
     with db.write():
         for job_id, run_at in late:
-            db.change(
-                "UPDATE jobs SET run_at = ? WHERE id = ? AND state = 'waiting'", run_at, job_id
-            )
+            db.update("jobs", "id = ? AND state = 'waiting'", job_id, run_at=run_at)
         db.change(
             "UPDATE jobs SET lease_until = ? WHERE state = 'running' AND lease_until > ?",
             clock.now(LEASE_SECONDS),
@@ -325,11 +323,7 @@ def recover(db: Connection) -> int:
     if not db.value("SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ? LIMIT 1", now):
         return 0
     with db.write():
-        lost = db.all(
-            f"SELECT {columns(Job)} FROM jobs WHERE state = 'running' AND lease_until < ?",
-            db.now,
-            into=Job,
-        )
+        lost = db.select(Job, "state = 'running' AND lease_until < ?", db.now)
         for job in lost:
             _charge(db, job, LEASE_SECONDS)
             if job.attempts >= MAX_LOST_LEASES:
@@ -344,20 +338,14 @@ def index(db: Connection, wanted: PageRequest, state: str | None = None) -> Page
     """The jobs, newest first: all, or those in a state."""
     among = (state,) if state else STATES
     numbers = ", ".join(f"?{number}" for number in range(1, len(among) + 1))
-    return newest_first(
-        db,
-        f"SELECT {columns(Job)} FROM jobs WHERE state IN ({numbers})",
-        *among,
-        wanted=wanted,
-        into=Job,
-    )
+    return newest_first(db, Job, f"state IN ({numbers})", *among, wanted=wanted)
 
 
 def retry(db: Connection, caller: Caller, job_id: str) -> Job:
     """Queue a dead job again, due at once and with all its attempts. Raises NotFound, Conflict
     `invalid_state`."""
     with db.write():
-        job = db.get("job", f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
+        job = db.get(Job, "id = ?", job_id)
         if job.state != "dead":
             detail = f"This job is {job.state}; only a dead job can be retried."
             raise InvalidState(detail, job.state)
@@ -371,7 +359,7 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
             raise InvalidState("Another unfinished job does the same already.", job.state)
         audit.add(db, caller, "job.retry", job_id, kind=job.kind)
         db.notify_workers()
-        return db.get("job", f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
+        return db.get(Job, "id = ?", job_id)
 
 
 def sweep(env: Any) -> None:

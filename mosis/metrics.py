@@ -19,11 +19,10 @@ class Family:
     """A metric family: name, type, help text, and a value per label set."""
 
     name: str
-    kind: str  # counter, gauge or histogram
     help: str
-    samples: list[tuple[str, Labels, float]] = field(
-        default_factory=list
-    )  # (suffix of the name, labels, value)
+    kind: str = "gauge"  # or counter, histogram
+    # (suffix of the name, labels, value)
+    samples: list[tuple[str, Labels, float]] = field(default_factory=list)
 
     def add(self, value: float, suffix: str = "", **labels: object) -> "Family":
         """Add a sample."""
@@ -85,12 +84,12 @@ class MetricsRegistry:
     def requests(self) -> Iterator[Family]:
         """The number of requests and their durations."""
         answered = Family(
-            "portal_http_requests_total", "counter", "Requests answered by the application."
+            "portal_http_requests_total", "Requests answered by the application.", "counter"
         )
         took = Family(
             "portal_http_request_duration_seconds",
-            "histogram",
             "Time in the application until the answer began.",
+            "histogram",
         )
         with self._lock:
             counts = list(self._requests.items())
@@ -163,9 +162,3 @@ def _escaped(label: str) -> str:
 
 def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(value)
-
-
-def gauges(help_texts: Mapping[str, tuple[str, float]]) -> Iterator[Family]:
-    """Gauges with one sample without labels, from {name: (help, value)}."""
-    for name, (text, value) in help_texts.items():
-        yield Family(name, "gauge", text).add(value)

@@ -11,15 +11,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mosis import events, idempotency, jobs, store
-from mosis.clock import seconds
+from mosis import events, idempotency, jobs
+from mosis.clock import HOUR, seconds
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import PortalError
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
-from mosis.operations import allocator, backup, clock_steps, heartbeat
-from mosis.operations.backup import takeover
+from mosis.operations import allocator, clock_steps, heartbeat
+from mosis.operations.backup import bucket_copies, copies, drills, takeover
 from mosis.outbound import mail
 from mosis.people import account_recovery, api_keys, email_tokens, revocation, trusted_publishers
 from mosis.publishing import (
@@ -32,6 +32,8 @@ from mosis.publishing import (
     rollout_plans,
     version_checks,
 )
+from mosis.store import download_batches, signed_index
+from mosis.store import downloads as store_downloads
 from mosis.telemetry import crash_notices, downloads, rollout_health
 
 log = logging.getLogger("mosis.worker")
@@ -45,8 +47,8 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "lapse_claim": reviews.lapse,
     "remove_package": quotas.remove_package,
     "expire_packages": quotas.expire_packages,
-    "sweep_packages": store.sweep_packages,
-    "sweep_download_batches": store.sweep_batches,
+    "sweep_packages": store_downloads.sweep_packages,
+    "sweep_download_batches": download_batches.sweep,
     "mail_event": feed.mail,
     "mail_security": feed.mail_security,
     "mail_ticket": email_tokens.mail,
@@ -68,11 +70,11 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "crash_digest": crash_notices.send_digest,
     "review_digest": review_notices.send_digests,
     "add_up_downloads": downloads.add_up,
-    "copy_database": backup.make_by_job,
-    "copy_telemetry": backup.daily,
+    "copy_database": copies.make_by_job,
+    "copy_telemetry": copies.daily,
     "sweep_generations": takeover.sweep_generations,
-    "upload_secrets": backup.upload_secrets,
-    "drill": backup.drill_by_schedule,
+    "upload_secrets": bucket_copies.upload_secrets,
+    "drill": drills.drill_by_schedule,
 }
 # (interval in seconds, function): run by each process for itself, because it concerns its own
 # memory
@@ -80,10 +82,10 @@ TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (5, downloads.flush),
     (5, api_keys.flush_uses),
     (5, clock_steps.look),
-    (5, store.renew_indexes),
+    (5, signed_index.refresh),
     (heartbeat.EVERY_SECONDS, heartbeat.beat),
     (5, lambda env: env.mailer.close_idle()),
-    (60, backup.copy_secrets),
+    (60, copies.copy_secrets),
     (60, lambda env: allocator.trim()),
     (60, rollout_plans.queue),
 ]
@@ -248,7 +250,7 @@ class Worker:
                 tick(self.env)
         for name, kind in jobs.KINDS.items():
             # the table records the last run, also of another process
-            if kind.every_seconds and self._is_due(name, min(kind.every_seconds, jobs.HOUR)):
+            if kind.every_seconds and self._is_due(name, min(kind.every_seconds, HOUR)):
                 db = self.env.db.connection()
                 with db.write():
                     jobs.add_scheduled(db, name, kind.every_seconds)

@@ -18,20 +18,18 @@ import pytest
 
 import portal
 from mosis.clock import Clock
-from mosis.commands import cli
+from mosis.commands import process
 from mosis.config import Config
 from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
 from mosis.outbound.objects import Bucket, open_bucket
 from mosis.packages.checks import Checks
-from tests import forked_checks, forked_portal
-from tests import server as server_of_tests
+from tests import forked_checks
 from tests.client import PASSWORD, Account, Client
 from tests.forked_checks import ForkedChecks
 from tests.seaweed import SeaweedFS
 from tests.server import Backed
 
-REAL_START = server_of_tests.launch
 START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 CHEAP = Cost(memory_kib=8, iterations=1, lanes=1)  # password hashes of tests; Argon2's least
 # Fixed, so that devices have the same registers of a sketch in every run: with a random one, two
@@ -50,6 +48,8 @@ hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, m
 hypothesis.settings.register_profile("campaign", deadline=None, max_examples=2_000, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
+os.environ["PORTALS_OF_TESTS"] = "forked"  # see tests/forked_portal.py
+
 # A shell that runs the suite in the background has it ignore SIGINT, and so would every program that
 # a test starts and means to interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -66,7 +66,7 @@ class _Log(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(cli.JsonLines())
+        self.setFormatter(process.JsonLines())
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -105,7 +105,7 @@ def _no_secret_in_the_log() -> Iterator[None]:
     log.setLevel(level)
     root = logging.getLogger()
     for each in list(root.handlers):  # of a command that ran in this process
-        if isinstance(each.formatter, cli.JsonLines):
+        if isinstance(each.formatter, process.JsonLines):
             root.removeHandler(each)
             root.setLevel(logging.WARNING)
     assert handler.lines == []
@@ -290,18 +290,10 @@ def rita(client: Client) -> Account:
     return client.reviewer()
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _fork_portals() -> Iterator[None]:
-    """Have the tests' portals forked."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server_of_tests, "launch", forked_portal.launch)
-        yield
-
-
 @pytest.fixture
 def real_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the portals of this test started by a Python of their own."""
-    monkeypatch.setattr(server_of_tests, "launch", REAL_START)
+    monkeypatch.delenv("PORTALS_OF_TESTS")
 
 
 @pytest.fixture

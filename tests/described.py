@@ -14,7 +14,7 @@ import portal
 from mosis.problems import CONTENT_TYPE
 from mosis.web.openapi import description
 from mosis.web.openapi_parameters import address
-from mosis.web.openapi_schemas import Operation
+from mosis.web.schemas import Operation
 from tests import browser
 
 NO_ROUTE = {

@@ -29,13 +29,6 @@ SCRIPT = str(HERE / "portal.py")
 _parents: list[socket.socket] = []
 
 
-def launch(command: list[str], **options: Any) -> Any:
-    """As subprocess.Popen, for the portal by a fork."""
-    if command[:2] != [sys.executable, SCRIPT]:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
-    return ForkedProcess(command, **options)
-
-
 class ForkedProcess:
     """What tests use of subprocess.Popen; outputs are open files."""
 

@@ -9,15 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mosis import store
-from mosis.application import build_store
 from mosis.clock import Clock
-from mosis.commands.front_end import schema_number
-from mosis.commands.process import make_server
+from mosis.commands.application import build_store
+from mosis.commands.process import make_server, newest_schema
 from mosis.config import Config
 from mosis.context import Context, make_reading_context
 from mosis.operations import heartbeat
 from mosis.operations.front_end import FrontEnd
+from mosis.store import front_index, index_keys, signed_index
 from mosis.store.published_index import Held
 from tests.conftest import START, FakeClock
 from tests.server import Backed, Running, free_port, serving, wait_until
@@ -59,7 +58,7 @@ class Pair:
         self.primary, self.clock = env, clock
         self.stack = contextlib.ExitStack()
         assert env.replication is not None
-        store.index_keys(env)  # made at the start of a portal
+        index_keys.index_keys(env)  # made at the start of a portal
         env.replication.start(env.replication.litestream.hold())
         self.stack.callback(env.replication.stop)
         self.primary_port = self.stack.enter_context(serving(env)).port
@@ -88,7 +87,7 @@ class Pair:
         config = Config.read(self.settings)
         config.data_dir.mkdir(parents=True, exist_ok=True)
         self.front = make_reading_context(config, clock)
-        self.front_end = FrontEnd(self.front, schema or schema_number())
+        self.front_end = FrontEnd(self.front, schema or newest_schema())
         self.server = make_server(self.front, build_store(self.front), self.folder / "spool")
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
@@ -105,7 +104,7 @@ class Pair:
     def taken_over(self) -> None:
         """Wait until the front end reads what the primary has committed by now."""
         db = self.primary.db.connection()
-        store.renew_indexes(self.primary)
+        signed_index.refresh(self.primary)
         wanted = db.value("SELECT catalogue FROM store_state")
         signed = db.value("SELECT max(sequence) FROM signed_indexes")
 
@@ -118,7 +117,7 @@ class Pair:
             )
 
         wait_until(has_it, "the front end has the newest data")
-        store.refresh_indexes(self.front)
+        front_index.refresh(self.front)
 
     def both(self, path: str, **more: Any) -> tuple[Any, Any]:
         """The responses of primary and front end, which may redirect to the primary."""

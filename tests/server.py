@@ -24,10 +24,13 @@ from mosis.commands.process import make_server
 from mosis.context import Context
 from mosis.litestream.replication import ask
 from mosis.worker import Worker
+from tests import forked_portal
 
 
 def launch(command: list[str], **options: Any) -> Any:
-    """Start a program; tests replace this by a fork (`tests/forked_portal.py`)."""
+    """Start the portal: by a fork in tests and in what they run, otherwise with a Python of its own."""
+    if os.environ.get("PORTALS_OF_TESTS") == "forked":
+        return forked_portal.ForkedProcess(command, **options)
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
 
 
@@ -203,9 +206,11 @@ def is_alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def running(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
+def running(
+    folder: Path, settings: Mapping[str, str] | None = None, port: int | None = None
+) -> Iterator[Running]:
     """A started portal that is ended in any case."""
-    server = Running(folder, settings)
+    server = Running(folder, settings, port)
     server.start()
     try:
         yield server

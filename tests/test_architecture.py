@@ -8,8 +8,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-
 import portal
 from mosis.web.cli import zipapp
 
@@ -19,11 +17,11 @@ FLOORS = {
     "ground": "records errors clock ids caller config problems cache metrics disk fair_queue",
     "storage": "validation database",
     "mechanisms": "litestream outbound credentials packages rate_limits audit jobs events"
-    " idempotency subscriptions",
+    " idempotency",
     "context": "context",
     "domain": "publishing people store telemetry notifications operations",
     "background": "worker",
-    "http": "server web ui application commands client",
+    "http": "server web ui commands client",
 }
 ORDER = {name: place for place, name in enumerate(" ".join(FLOORS.values()).split())}
 ONLY_IN = {
@@ -59,16 +57,22 @@ def imports(path: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(MOSIS)))
-def test_a_module_imports_only_what_stands_below_it(path: Path) -> None:
-    own = noun(path)
-    if own == "__init__":
-        return
-    for name in imports(path):
-        first, *rest = name.split(".")
-        assert own in ONLY_IN.get(first, (own,)), f"{first} belongs in {ONLY_IN[first]}"
-        if first == "mosis" and rest[0] not in (own, "VERSION"):
-            assert ORDER[rest[0]] < ORDER[own], f"{own} imports {rest[0]}, which stands above it"
+def test_a_module_imports_only_what_stands_below_it() -> None:
+    wrong = []
+    for path in MODULES:
+        if (own := noun(path)) == "__init__":
+            continue
+        for name in imports(path):
+            first, *rest = name.split(".")
+            if own not in ONLY_IN.get(first, (own,)):
+                wrong.append(f"{path}: {first} belongs in {ONLY_IN[first]}")
+            if (
+                first == "mosis"
+                and rest[0] not in (own, "VERSION")
+                and ORDER[rest[0]] >= ORDER[own]
+            ):
+                wrong.append(f"{path}: imports {rest[0]}, which stands above it")
+    assert wrong == []
 
 
 def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> None:
@@ -87,9 +91,7 @@ def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> No
         "long_poll",
         "openapi",
         "openapi_parameters",
-        "openapi_properties",
-        "openapi_schemas",
-        "rollout_schemas",
+        "schemas",
         "openapi_examples",
         "docs_pages",
         "docs_search",
@@ -100,6 +102,7 @@ def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> No
         "auth",
         "notifications",
         "reviews",
+        "rollout_plans",
     }  # faces, for what they show
     for path in [each for each in MODULES if each.stem != "application"]:
         for name in imports(path) if noun(path) == "web" else []:
@@ -192,8 +195,8 @@ def test_words_that_had_several_meanings_have_one() -> None:
 
 
 def test_sizes_are_bounded() -> None:
-    """At most 38 names under mosis/, 550 lines a file and 65 lines a function."""
-    assert len({noun(path) for path in MODULES}) <= 38
+    """At most 36 names under mosis/, 550 lines a file and 65 lines a function."""
+    assert len({noun(path) for path in MODULES}) <= 36
     for path in [*MODULES, portal.HERE / "portal.py"]:
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= 550, path

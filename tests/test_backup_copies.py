@@ -20,7 +20,8 @@ from mosis.database.pagination import PageRequest
 from mosis.errors import Unavailable
 from mosis.litestream import BackupError, Litestream
 from mosis.litestream.replication import ask
-from mosis.operations import backup
+from mosis.operations.backup import copies as backup_copies
+from mosis.operations.backup import drills, restoring
 from mosis.worker import Worker
 from tests.campaign import short_and_full
 from tests.client import Account, Client
@@ -74,7 +75,7 @@ def moment_between() -> str:
 def test_a_copy_is_whole_names_its_packages_and_has_the_secrets(
     client: Client, env: Context, alice: Account
 ) -> None:
-    made = backup.make(env)
+    made = backup_copies.make(env)
     assert names_in(made.path / "portal.db") == names_in(env.config.database_path)
     proved = subprocess.run(
         ["sha256sum", "--check", "--strict", str(made.path / "packages.sha256")],
@@ -99,8 +100,8 @@ def test_a_copy_is_whole_names_its_packages_and_has_the_secrets(
 def test_the_newest_seven_copies_are_kept(env: Context, clock: FakeClock) -> None:
     for _ in range(9):
         clock.advance(60)
-        newest = backup.make(env)
-    copies = backup.index(env.config, PageRequest()).rows
+        newest = backup_copies.make(env)
+    copies = backup_copies.index(env.config, PageRequest()).rows
     assert (len(copies), copies[0].name) == (7, newest.name)
 
 
@@ -134,8 +135,8 @@ def test_administrators_have_copies_made_and_see_them(client: Client, env: Conte
 def test_telemetry_and_secrets_are_copied_every_day_and_never_half(
     env: Context, tmp_path: Path
 ) -> None:
-    backup.daily(env)
-    backup.daily(env)  # a job may run twice
+    backup_copies.daily(env)
+    backup_copies.daily(env)  # a job may run twice
     stored = tmp_path / "backups"
     assert sqlite3.connect(stored / "telemetry.db").execute(
         "PRAGMA integrity_check"
@@ -170,7 +171,7 @@ def test_the_drill_proves_a_good_replica(
     client: Client, replicated: Context, alice: Account
 ) -> None:
     settle(replicated)
-    found = backup.drill(replicated, whole=True)
+    found = drills.drill(replicated, whole=True)
     assert (found.findings, found.lost, found.packages_checked, found.packages) == ([], {}, 1, 1)
     assert found.newest_change == found.newest_change_here is not None
     assert not list(replicated.config.data_dir.glob("drill-*"))
@@ -185,11 +186,11 @@ def test_the_drill_finds_lost_rows_and_bad_packages(
     client.register("bob")  # nobody replicates this
     package = next(replicated.config.packages_dir.glob("*/*/*/package.mosis"))
     package.write_bytes(package.read_bytes()[:-1] + b"x")
-    found = backup.drill(replicated)
+    found = drills.drill(replicated)
     assert found.lost["developers"] == 1
     assert [finding.endswith("is damaged") for finding in found.findings] == [True]
     package.unlink()
-    assert "is missing" in backup.drill(replicated).text
+    assert "is missing" in drills.drill(replicated).text
 
 
 def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
@@ -197,7 +198,7 @@ def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
 ) -> None:
     root = client.admin()
     settle(replicated)
-    backup.drill_by_schedule(replicated)
+    drills.drill_by_schedule(replicated)
     assert [(each["kind"], each["data"]["passed"]) for each in client.notifications(root)] == [
         ("operator.drill", True)
     ]
@@ -205,7 +206,7 @@ def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
     wait_until(lambda: [*snapshots.glob("*.ltx")])  # the last file that Litestream writes by itself
     for file in (tmp_path / "backups/portal").rglob("*.ltx"):
         file.write_bytes(hashlib.sha256(file.read_bytes()).digest())
-    backup.drill_by_schedule(replicated)
+    drills.drill_by_schedule(replicated)
     newest = client.notifications(root)[0]
     assert (newest["data"]["passed"], "could not be restored" in newest["text"]) == (False, True)
     assert client.get("/v1/admin/backups", as_=root)["drill"]["passed"] is False
@@ -217,8 +218,8 @@ def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
 
 def test_without_a_replica_there_is_no_drill(client: Client, env: Context) -> None:
     with pytest.raises(BackupError):
-        backup.restore(env.config, at="yesterday")
-    assert backup.drill(env).findings  # a folder without a replica in it
+        restoring.restore(env.config, at="yesterday")
+    assert drills.drill(env).findings  # a folder without a replica in it
 
 
 def test_restoring_to_three_moments_gives_the_rows_of_those_moments(server: Backed) -> None:
@@ -437,11 +438,11 @@ def test_a_folder_without_a_database_is_said(tmp_path: Path, arguments: tuple[st
 def test_a_secret_that_changes_leaves_the_one_before_in_the_backup(
     env: Context, tmp_path: Path
 ) -> None:
-    backup.copy_secrets(env)
+    backup_copies.copy_secrets(env)
     old = (tmp_path / "data/jwt_secret").read_bytes()
     (tmp_path / "data/jwt_secret").write_bytes(b"another one, of as many bytes as it must have\n")
-    backup.copy_secrets(env)
-    backup.copy_secrets(env)
+    backup_copies.copy_secrets(env)
+    backup_copies.copy_secrets(env)
     stored = sorted((tmp_path / "backups/secrets").glob("jwt_secret*"))
     assert [path.name.partition(".")[2][:6] for path in stored] == ["", "until-"]
     assert stored[1].read_bytes() == old
@@ -460,7 +461,7 @@ def test_a_copy_for_which_there_is_no_room_is_refused_with_the_folder(
 ) -> None:
     env.files.reserve_bytes = 1 << 60
     with pytest.raises(Unavailable) as refusal:
-        backup.make(env)
+        backup_copies.make(env)
     assert (refusal.value.code, str(tmp_path / "backups/copies") in refusal.value.detail) == (
         "no_space",
         True,

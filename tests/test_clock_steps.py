@@ -15,7 +15,8 @@ from mosis.clock import Clock
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import new_id
-from mosis.operations import backup, clock_steps, doctor, readiness
+from mosis.operations import clock_steps, doctor, readiness
+from mosis.operations.backup import copies
 from mosis.worker import Worker
 from tests.client import PASSWORD, Client
 from tests.conftest import CHEAP, START, FakeClock, opened
@@ -350,10 +351,10 @@ def test_readyz_and_doctor_say_that_the_clock_was_ahead(
 def test_a_copy_of_the_future_goes_first(env: Context, clock: Wall) -> None:
     clock.set(1e8)
     for _ in range(7):
-        backup.make(env)
+        copies.make(env)
         clock.advance(1)
     clock.set(-1e8)
-    stored = backup.make(env)
+    stored = copies.make(env)
     names = {path.name for path in stored.path.parent.iterdir()}
     assert stored.name in names
     assert len(names) == 7

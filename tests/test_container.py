@@ -141,6 +141,9 @@ def test_the_container_has_the_rights_and_bounds_of_the_compose_file(project: Pr
         assert "size=65536k" in tmp[1]
         program = "import pathlib; pathlib.Path('/app/x').write_text('')"
         assert "Read-only file system" in container.asked("python3", "-c", program).stderr
+        doctor = container.asked(*container.image.entrypoint, "doctor")
+        assert doctor.returncode == 0, doctor.stdout
+        assert not re.search("^(bad|warn data|warn packages)", doctor.stdout, re.MULTILINE)
         assert container.is_healthy()
         os.kill(container.pid, 19)  # SIGSTOP: it hangs
         assert not container.is_healthy()

@@ -16,10 +16,9 @@ from mosis.caller import ROLES, SCOPES
 from mosis.config import Config
 from mosis.packages.findings import FINDINGS
 from mosis.problems import PROBLEMS
-from mosis.web.openapi import OPERATION_IDS, operation_id
+from mosis.web.openapi import OPERATION_IDS, operation_id, properties
 from mosis.web.openapi_examples import EXAMPLES
-from mosis.web.openapi_properties import properties
-from mosis.web.openapi_schemas import is_page
+from mosis.web.schemas import is_page
 from mosis.worker import HANDLERS
 from tests import described
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mosis.context import Context
-from mosis.store import AGES, LONGEST_AGE_DAYS
-from mosis.store.signed_index import Indexes
+from mosis.store.signed_index import AGES, Indexes
+from mosis.store.updates import LONGEST_AGE_DAYS
 from tests.catalogue import add_app, add_developer, add_version
 from tests.client import Client
 from tests.conftest import FakeClock

@@ -15,8 +15,8 @@ from mosis.errors import Denied
 from mosis.fair_queue import FairQueue
 from mosis.rate_limits import POLICIES
 from mosis.server import Admission
-from mosis.server.lanes import OF_ONE, Shares
-from mosis.server.request import BODIES_OF_ONE
+from mosis.server.lanes import OF_ONE, THREADS, Shares
+from mosis.server.request import BODIES_OF_ONE, LaneName
 from mosis.web.admission import Admissions
 from tests import described
 from tests.client import PASSWORD, Client
@@ -37,7 +37,7 @@ def test_the_queue_hands_everything_out_once_and_in_turn(seed: int) -> None:
     added: list[Any] = []
 
     def take() -> None:
-        taken = queue.take()
+        taken = queue.take() if chance.random() < 0.5 else queue.take_waiting()
         assert taken is not None
         given.append(taken[1])
         left.append(taken[0])
@@ -66,6 +66,10 @@ def test_the_queue_hands_everything_out_once_and_in_turn(seed: int) -> None:
             each for each in added if each[0] == key
         ]
     assert len(queue) == 0
+    assert queue.take_waiting() is None
+    queue.end()
+    assert queue.take_waiting() is None  # the end is for the thread that waits
+    assert queue.take() is None
 
 
 def test_a_newcomer_waits_for_the_share_of_each_other_and_no_more() -> None:
@@ -107,6 +111,21 @@ def test_one_account_has_some_uploads_at_the_server_and_others_are_not_kept_wait
     assert [each.answer()[0] for each in greedy] == [200] * BODIES_OF_ONE
     assert Wire(server).send(sending("greedy")).answer()[0] == 200
     assert server.bounds.shares._taken == {}
+
+
+@pytest.mark.parametrize("lane", sorted(OF_ONE))
+def test_one_address_leaves_a_thread_of_each_lane_to_others(
+    start: Start, app: App, lane: LaneName
+) -> None:
+    server = start(admit=lambda *request: Admission(LIMIT, lane))
+    request = "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
+    greedy = [Wire(server).send(request) for _ in range(THREADS[lane] + 2)]
+    assert eventually(lambda: len(app.calls) == OF_ONE[lane])
+    modest = Wire(server, source="127.0.0.2").send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert modest.answer()[0] == 200
+    assert app.calls.count("/slow") == OF_ONE[lane]
+    app.gate.set()
+    assert [each.answer()[0] for each in greedy] == [200] * len(greedy)
 
 
 ENDS: dict[str, Callable[[Any], Wire]] = {

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 import portal
-from mosis import store
 from mosis.commands.front_end import check
 from mosis.commands.process import check_preconditions, refuse_folder_of_front_end
 from mosis.config import Config, ConfigError
 from mosis.context import Context
 from mosis.operations import front_end, heartbeat
+from mosis.store import download_batches, downloads, front_index, index_keys, signed_index
 from mosis.web import store_only
 from tests.campaign import seeded, short_and_full
 from tests.catalogue import add_developer, add_listed, add_version
@@ -134,7 +134,7 @@ def random_request(chance: random.Random, pair: Pair, tags: list[str]) -> dict[s
             "/v1/store/changes",
             "/v1/store/index.json",
             "/v1/store/index.json.sig",
-            f"/v1/store/index/{pick([1, store.current_index(pair.primary, db).sequence])}.json",
+            f"/v1/store/index/{pick([1, signed_index.current_index(pair.primary, db).sequence])}.json",
             "/.well-known/mosis-store-key",
             f"/packages/{developer}/{app}/{pick(['1.0.0', '1.1.0', '1.2.0'])}/package.mosis",
             f"/assets/{app}/icon-{pick([32, 64, 128, 5])}.png",
@@ -173,7 +173,9 @@ def count_this_network(pair: Pair, app: str) -> None:
     owner = db.value("SELECT developer_id FROM apps WHERE id = ?", app)
     assert ask(pair.primary_port, f"/packages/{owner}/{app}/1.1.0/package.mosis")[0] == 200
     pair.taken_over()
-    wait_until(lambda: store.flush_downloads(pair.primary) or downloads_of(pair), "it is counted")
+    wait_until(
+        lambda: downloads.flush_downloads(pair.primary) or downloads_of(pair), "it is counted"
+    )
     counts = db.value("SELECT counts FROM store_state")
     pair.clock.advance(front_end.COUNTS_SECONDS + 1)
     heartbeat.beat(pair.primary)
@@ -257,7 +259,7 @@ def test_the_index_is_that_of_the_primary_without_its_key(pair: Pair) -> None:
     assert of_front == of_primary
     assert ask(pair.port, "/v1/store/index.json")[0] == 200
     first = json.loads(of_front[2])["sequence"]
-    store.rotate(pair.primary)
+    index_keys.rotate(pair.primary)
     pair.clock.advance(6)
     pair.taken_over()
     for path in ("/.well-known/mosis-store-key", "/v1/store/index.json.sig"):
@@ -272,9 +274,9 @@ def test_the_index_is_that_of_the_primary_without_its_key(pair: Pair) -> None:
 def test_an_index_that_the_copy_cannot_make_is_fetched(pair: Pair) -> None:
     pair.taken_over()
     rename(pair, "A. in the index")
-    before = store.current_index(pair.front, pair.front.db.connection()).sequence
+    before = signed_index.current_index(pair.front, pair.front.db.connection()).sequence
     pair.clock.advance(6)
-    made = store.current_index(pair.primary, pair.primary.db.connection())  # and stored
+    made = signed_index.current_index(pair.primary, pair.primary.db.connection())  # and stored
     rename(pair, "A. later than the index")
     wanted = pair.primary.db.connection().value("SELECT catalogue FROM store_state")
     wait_until(
@@ -282,8 +284,8 @@ def test_an_index_that_the_copy_cannot_make_is_fetched(pair: Pair) -> None:
         "the copy has the change",
     )
     assert before < made.sequence
-    store.refresh_indexes(pair.front)
-    of_front = store.current_index(pair.front, pair.front.db.connection())
+    front_index.refresh(pair.front)
+    of_front = signed_index.current_index(pair.front, pair.front.db.connection())
     assert (of_front.sequence, of_front.path.read_bytes()) == (
         made.sequence,
         made.path.read_bytes(),
@@ -481,36 +483,36 @@ def test_downloads_are_reported_once(pair: Pair, shop: str, clock: FakeClock) ->
         fetch_package(pair, shop, network)
     fetch_package(pair, shop, 0)  # the same network, the same day
     wait_until(lambda: sum(pair.front.downloads._counter.values()) == 3, "they are counted")
-    store.keep_counts(pair.front)
+    download_batches.keep_counts(pair.front)
     assert [path.name for path in counts.iterdir()] == [f"open-{pair.front.clock.now()[:10]}.json"]
     primary_url = pair.settings["PRIMARY_URL"]
     object.__setattr__(pair.front.config, "primary_url", f"http://127.0.0.1:{free_port()}")
-    store.report_downloads(pair.front)  # sealed, not sent
+    download_batches.report(pair.front)  # sealed, not sent
     sealed = [path for path in counts.iterdir() if path.name.startswith("sealed-")]
     assert len(sealed) == 1
     again = sealed[0].read_bytes()
     fetch_package(pair, shop, 9)
     wait_until(lambda: sum(pair.front.downloads._counter.values()) == 1, "it is counted")
     object.__setattr__(pair.front.config, "primary_url", primary_url)
-    store.report_downloads(pair.front)
+    download_batches.report(pair.front)
     assert downloads_of(pair) == 4
     assert list(counts.iterdir()) == []
     sealed[0].write_bytes(again)  # killed before the file was removed
-    store.report_downloads(pair.front)
+    download_batches.report(pair.front)
     assert downloads_of(pair) == 4
-    clock.advance(store.REPORT_SECONDS + 31 * 86_400)
-    store.sweep_batches(pair.primary)
+    clock.advance(download_batches.EVERY_SECONDS + 31 * 86_400)
+    download_batches.sweep(pair.primary)
     assert not pair.primary.db.connection().all("SELECT id FROM download_batches")
 
 
 def test_counts_that_nobody_takes_are_dropped_after_a_week(pair: Pair, clock: FakeClock) -> None:
     pair.taken_over()
-    counts = store.keep_counts(pair.front)
+    counts = download_batches.keep_counts(pair.front)
     (counts / "open-2026-01-01.json").write_text('{"x": 1}')
     (counts / "sealed-2026-01-01-00000000-0000-0000-0000-000000000000.json").write_text("{}")
     (counts / f"open-{pair.front.clock.now()[:10]}.json").write_text("not JSON")
     (counts / "half.part").write_text("{")
-    store.report_downloads(pair.front)
+    download_batches.report(pair.front)
     assert list(counts.iterdir()) == []
     assert downloads_of(pair) == 0
 

@@ -2,6 +2,10 @@
 
 import email.policy
 import re
+import smtplib
+import socket
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
@@ -11,10 +15,11 @@ import pytest
 
 import portal
 from mosis import events
-from mosis.application import build
+from mosis.commands.application import build
 from mosis.context import Context
 from mosis.events import Event
 from mosis.notifications import mails
+from mosis.outbound import mail as outbound_mail
 from mosis.outbound.mail import Mailer
 from mosis.ui.rendering import TEMPLATES
 from tests.client import PASSWORD, Client
@@ -272,3 +277,53 @@ def test_no_text_of_others_changes_the_form_of_a_mail(
     assert message.get_content().count("漢") == text.count("漢")
     (path,) = tmp_path.glob("*.eml")
     assert max(map(len, path.read_bytes().splitlines())) <= 998
+
+
+class Dripping:
+    """A mail server that answers as it should up to a step, and from then on sends a line now and then."""
+
+    def __init__(self, step: str) -> None:
+        self.step, self.ended = step, threading.Event()
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"smtp://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        connection, _ = self.socket.accept()
+        with connection, connection.makefile("rb") as lines, suppress(OSError):
+            self._answer(connection, "banner", b"220 here\r\n")
+            for line in lines:
+                word = line.strip().lower()
+                code = 354 if word == b"data" else 250
+                step = "end" if word == b"." else word[:4].decode("latin-1")
+                if step in ("ehlo", "mail", "rcpt", "data", "end", "noop"):
+                    self._answer(connection, step, b"%d well\r\n" % code)
+
+    def _answer(self, connection: socket.socket, step: str, answer: bytes) -> None:
+        while step == self.step:
+            connection.sendall(answer[:3] + b"-and\r\n")
+            if self.ended.wait(0.02):
+                return
+        connection.sendall(answer)
+
+    def stop(self) -> None:
+        self.ended.set()
+        self.thread.join()
+        self.socket.close()
+
+
+@pytest.mark.parametrize("step", ["banner", "ehlo", "mail", "rcpt", "data", "end", "noop"])
+def test_a_mail_server_that_drips_holds_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(outbound_mail, "WHOLE_SECONDS", 0.3)
+    server = Dripping(step)
+    mailer = Mailer(server.url, "portal@example.net", tmp_path)
+    try:
+        with pytest.raises((OSError, smtplib.SMTPException)):
+            for number in range(2):  # the second one asks whether the connection is alive
+                mailer.send("a@example.net", "x", "y", f"id-{number}")
+                server.socket.close()  # another connection is refused
+    finally:
+        server.stop()

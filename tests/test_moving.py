@@ -13,7 +13,8 @@ import portal
 from mosis.config import Config, ConfigError
 from mosis.context import Context, make_context
 from mosis.litestream import Litestream
-from mosis.operations import backup, moving
+from mosis.operations import moving
+from mosis.operations.backup import drills
 from mosis.operations.moving import MoveError, move
 from mosis.outbound.objects import Bucket
 from mosis.packages.bucket_storage import BucketFiles
@@ -203,12 +204,12 @@ class TestPruning:
             with pytest.raises(MoveError, match="set PACKAGES_URL"):
                 move(env, bucket_url, prune=True)
             settle(env)
-            assert backup.drill_by_command(env).passed  # of the disk
+            assert drills.drill_by_command(env).passed  # of the disk
             with restarted(client, packages_url=bucket_url) as moved:
                 with pytest.raises(MoveError, match="a drill of the bucket"):
                     move(moved.env, bucket_url, prune=True)
                 settle(env)
-                assert backup.drill_by_command(moved.env).packages_checked == 2
+                assert drills.drill_by_command(moved.env).packages_checked == 2
                 damaged, good = self._damage(bucket)
                 found = move(moved.env, bucket_url, prune=True)
                 assert (found.pruned, len(found.findings)) == (1, 1)
@@ -222,7 +223,7 @@ class TestPruning:
                     move(moved.env, moving.DISK, prune=True)
             with restarted(client, packages_moved_from=bucket_url) as back:
                 settle(env)
-                backup.drill_by_command(back.env)
+                drills.drill_by_command(back.env)
                 assert move(back.env, moving.DISK, prune=True).pruned == 2
             assert [each.name for each in bucket.list()] == []
             assert check_all(client, alice) == 2

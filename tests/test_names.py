@@ -10,8 +10,8 @@ from mosis.context import Context
 from mosis.credentials import passwords
 from mosis.packages import manifest
 from mosis.validation import SENTENCE, findings, names
-from mosis.validation.addresses import EMAIL_ADDRESS, WEB_ADDRESS, normal_web_address
 from mosis.validation.fast_path import compiled
+from mosis.validation.names import EMAIL_ADDRESS, WEB_ADDRESS, normal_web_address
 from tests import described
 from tests.client import PASSWORD, Client
 

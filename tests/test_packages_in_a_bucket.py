@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from mosis import store
 from mosis.context import Context
 from mosis.operations.doctor import examine
 from mosis.outbound.objects import Bucket
 from mosis.packages.bucket_storage import BucketFiles, parse_name
 from mosis.publishing import package_files
+from mosis.store import downloads
 from tests.client import Account, Client
 from tests.server import serving
 
@@ -185,7 +185,7 @@ def test_redirects_are_to_a_signed_address_and_count(
         (sha256,) = client.env.db.connection().one("SELECT sha256 FROM versions")
         assert hashlib.sha256(sent.read()).hexdigest() == sha256
     client.get(url, headers={"Range": "bytes=5-"}).expect(302)
-    store.flush_downloads(client.env)
+    downloads.flush_downloads(client.env)
     assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 1
     client.call("HEAD", url).expect(200)
     files.cdn = "https://cdn.example.net/apps"
@@ -244,10 +244,10 @@ def test_orphans_go_after_a_day_and_nothing_else_does(
     ]
     for orphan in [*orphans, "packages/readme.txt", "lease"]:
         bucket.put(orphan, b"x")
-    store.sweep_packages(client.env)
+    downloads.sweep_packages(client.env)
     assert set(orphans) <= {each.name for each in bucket.list("packages")}
     a_day_passes(monkeypatch)
-    store.sweep_packages(client.env)
+    downloads.sweep_packages(client.env)
     left = {each.name for each in bucket.list()}
     assert left == {*named, "packages/readme.txt", "lease"}
     client.get(url).expect(200)

@@ -17,16 +17,17 @@ from pathlib import Path
 import pytest
 
 import portal
-from mosis import store
 from mosis.config import Config, ConfigError
 from mosis.context import Context
 from mosis.credentials import totp
 from mosis.litestream import BackupError
-from mosis.operations import backup, doctor
-from mosis.operations.backup import bucket_copies, encryption, recovery, takeover
+from mosis.operations import doctor
+from mosis.operations.backup import bucket_copies, copies, encryption, recovery, takeover
+from mosis.operations.backup import bucket_copies as backup_bucket_copies
 from mosis.operations.backup.encryption import WrongKey
 from mosis.operations.backup.recovery import RecoveryBucket
 from mosis.outbound.objects import Bucket, open_bucket
+from mosis.store import index_keys
 from mosis.worker import Worker
 from tests.campaign import short_and_full
 from tests.client import PASSWORD, Client
@@ -74,7 +75,7 @@ def _cheap_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def keyed(env: Context) -> Context:
     """The environment with all its secrets."""
-    store.index_keys(env)
+    index_keys.index_keys(env)
     return env
 
 
@@ -108,7 +109,7 @@ def test_an_empty_machine_becomes_the_portal_that_was_lost(
     phone = turned_on(client, clock, alice)
     trusted = pinned(client)
     send(client, event(at=clock.at - 60)).expect(202)
-    backup.daily(env)  # of yesterday
+    copies.daily(env)  # of yesterday
     before = secrets_in(env.config.data_dir)
     env.close()
     lost.start()
@@ -140,7 +141,7 @@ def raw(url: str) -> bytes:
 def test_only_who_has_the_key_can_read_what_is_in_the_bucket(
     keyed: Context, client: Client, objects: Bucket
 ) -> None:
-    backup.daily(keyed)
+    copies.daily(keyed)
     stored = [
         objects.get(name)[0]
         for series in ("secrets", "telemetry")
@@ -157,11 +158,11 @@ def test_secrets_are_uploaded_when_they_change_and_only_then(
 ) -> None:
     worker = Worker(keyed)
     for _ in range(3):
-        backup.copy_secrets(keyed)
+        copies.copy_secrets(keyed)
         worker.run_due()
     assert len(names(objects, "secrets")) == 1
-    store.rotate(keyed)
-    backup.copy_secrets(keyed)
+    index_keys.rotate(keyed)
+    copies.copy_secrets(keyed)
     worker.run_due()
     assert len(names(objects, "secrets")) == 2  # the older ones stay
     assert RecoveryBucket(objects, KEY).newest_secrets() == secrets_in(keyed.config.data_dir)
@@ -177,7 +178,7 @@ def test_a_rotated_index_key_is_in_the_bucket_when_the_command_has_ended(
 
 
 def test_what_exists_is_never_overwritten(keyed: Context, objects: Bucket) -> None:
-    backup.daily(keyed)
+    copies.daily(keyed)
     data = keyed.config.data_dir
     (data / "jwt_secret").write_text("another secret that is in use on this machine")
     (data / "telemetry.db").write_bytes(b"in use")
@@ -202,7 +203,7 @@ def test_jwt_secret_of_the_settings_is_in_the_bucket_too(keyed: Context, objects
 def test_without_the_right_key_the_start_is_refused_and_nothing_is_made(
     keyed: Context, tmp_path: Path, settings: dict[str, str], objects: Bucket, key: str | None
 ) -> None:
-    backup.daily(keyed)
+    copies.daily(keyed)
     keyed.close()
     shutil.rmtree(keyed.config.data_dir)
     before = names(objects, "secrets")
@@ -221,7 +222,7 @@ def test_without_the_right_key_the_start_is_refused_and_nothing_is_made(
 def test_no_command_makes_secrets_that_the_bucket_has(
     keyed: Context, tmp_path: Path, settings: dict[str, str], command_: tuple[str, ...]
 ) -> None:
-    backup.daily(keyed)
+    copies.daily(keyed)
     keyed.close()
     for name in SECRETS:
         (keyed.config.data_dir / name).unlink()
@@ -245,10 +246,10 @@ def test_a_damaged_object_is_reported_and_the_one_before_is_taken(
     spoil: Callable[[bytes], bytes],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    backup.daily(keyed)
+    copies.daily(keyed)
     secrets = secrets_in(keyed.config.data_dir)
-    store.rotate(keyed)
-    backup.daily(keyed)
+    index_keys.rotate(keyed)
+    copies.daily(keyed)
     for series in ("secrets", "telemetry"):
         newest = names(objects, series)[-1]
         objects.put(newest, spoil(objects.get(newest)[0]))
@@ -261,7 +262,7 @@ def test_a_damaged_object_is_reported_and_the_one_before_is_taken(
 
 
 def test_without_a_sound_object_the_start_is_refused(keyed: Context, objects: Bucket) -> None:
-    backup.daily(keyed)
+    copies.daily(keyed)
     name = names(objects, "secrets")[0]
     objects.put(name, damage(objects.get(name)[0]))
     keyed.close()
@@ -274,7 +275,7 @@ def test_without_a_sound_object_the_start_is_refused(keyed: Context, objects: Bu
 def test_telemetry_that_cannot_be_read_does_not_stop_the_start(
     keyed: Context, objects: Bucket
 ) -> None:
-    backup.daily(keyed)
+    copies.daily(keyed)
     name = names(objects, "telemetry")[0]
     objects.put(name, damage(objects.get(name)[0]))
     keyed.close()
@@ -288,8 +289,8 @@ def test_a_bounded_number_of_copies_stays(
 ) -> None:
     monkeypatch.setattr(recovery, "SECRETS_KEPT", 2)
     for _ in range(5):
-        store.rotate(keyed)
-        backup.daily(keyed)
+        index_keys.rotate(keyed)
+        copies.daily(keyed)
     assert [name[-8:] for name in names(objects, "telemetry")] == [
         "00000003",
         "00000004",
@@ -299,12 +300,12 @@ def test_a_bounded_number_of_copies_stays(
 
 
 def test_a_new_key_encrypts_everything_again(keyed: Context, objects: Bucket) -> None:
-    backup.daily(keyed)
+    copies.daily(keyed)
     new = "another passphrase for backups"
     env = dataclasses.replace(
         keyed, config=dataclasses.replace(keyed.config, backup_key=new), states={}
     )
-    backup.upload_secrets(env)
+    backup_bucket_copies.upload_secrets(env)
     Worker(env).run_due()
     bucket = RecoveryBucket(objects, new)
     assert bucket.newest_secrets() == secrets_in(keyed.config.data_dir)
@@ -321,7 +322,7 @@ def test_a_bucket_that_does_not_answer_is_reported_and_uploads_are_made_up_for(
         keyed, config=dataclasses.replace(keyed.config, backup_url=away), states={}
     )
     monkeypatch.setattr(bucket_copies, "TRIES", 1)
-    backup.copy_secrets(env)
+    copies.copy_secrets(env)
     Worker(env).run_due()
     assert (
         keyed.db.connection().value("SELECT state FROM jobs WHERE kind = 'upload_secrets'")
@@ -386,7 +387,7 @@ def test_a_restore_that_is_killed_anywhere_begins_anew(
 ) -> None:
     client.register("alice")
     send_any(client)
-    backup.daily(keyed)
+    copies.daily(keyed)
     before = secrets_in(keyed.config.data_dir)
     keyed.close()
     lost.start()
@@ -418,7 +419,7 @@ UPLOAD = """
 import os, signal, sys
 import portal
 from mosis.config import Config
-from mosis.operations import backup
+from mosis.operations.backup import copies
 from mosis.outbound.objects import Bucket
 left = [int(sys.argv[1])]
 for name in ("create", "upload", "list", "delete"):
@@ -436,7 +437,7 @@ for name in ("create", "upload", "list", "delete"):
         return real(self, *arguments)
     setattr(Bucket, name, wrapped)
 env = portal.open_migrated(Config.read())
-backup.daily(env)
+copies.daily(env)
 env.close()
 """
 
@@ -445,9 +446,9 @@ env.close()
 def test_an_upload_that_is_killed_anywhere_leaves_what_was_there(
     keyed: Context, objects: Bucket, lost: Backed, every: int
 ) -> None:
-    backup.daily(keyed)
+    copies.daily(keyed)
     before = secrets_in(keyed.config.data_dir)
-    new = store.rotate(keyed)
+    new = index_keys.rotate(keyed)
     after = secrets_in(keyed.config.data_dir)
     keyed.close()
     assert before != after
@@ -469,7 +470,7 @@ def test_an_upload_that_is_killed_anywhere_leaves_what_was_there(
 def test_the_drill_opens_and_compares_without_telling(
     keyed: Context, objects: Bucket, lost: Backed
 ) -> None:
-    backup.daily(keyed)
+    copies.daily(keyed)
     keyed.close()
     lost.start()
     lost.replicated()
@@ -496,9 +497,9 @@ def test_the_doctor_says_what_is_missing(keyed: Context, objects: Bucket) -> Non
 
     assert line(config)[0] == "warn"
     assert "no secrets" in line(config)[1]
-    backup.upload_secrets(keyed)
+    backup_bucket_copies.upload_secrets(keyed)
     assert "no copy of telemetry.db" in line(config)[1]
-    backup.daily(keyed)
+    copies.daily(keyed)
     assert line(config)[0] == "ok"
     without = dataclasses.replace(config, backup_key=None)
     assert line(without)[0] == "warn"
@@ -506,7 +507,7 @@ def test_the_doctor_says_what_is_missing(keyed: Context, objects: Bucket) -> Non
     wrong = dataclasses.replace(config, backup_key="another passphrase for backups")
     assert line(wrong)[0] == "warn"
     assert "not the key" in line(wrong)[1]
-    store.rotate(keyed)
+    index_keys.rotate(keyed)
     assert "other secrets" in line(config)[1]
 
 

@@ -1,16 +1,20 @@
 """Quick writes share a transaction: each request has the result that it would have had alone, and
 none is answered before the commit."""
 
+import contextlib
 import errno
 import http.client
+import itertools
 import json
 import os
 import random
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +25,9 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Conflict, Denied, PortalError, Unavailable
 from mosis.server.lanes import GROUP_BODY_BYTES
-from tests.client import Account, Client
-from tests.server import wait_until
+from tests.campaign import short_and_full
+from tests.client import PASSWORD, Account, Client
+from tests.server import running, wait_until
 
 Request = tuple[str, str, Any, dict[str, str]]
 Answer = tuple[int, dict[str, Any], http.client.HTTPMessage]
@@ -159,6 +164,20 @@ def test_the_lock_is_waited_for_once_in_a_group(
 # The server
 
 
+def sent(port: int, request: Request) -> Answer:
+    """The answer to a request on a connection of its own."""
+    method, path, body, headers = request
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        content = body if isinstance(body, bytes) else json.dumps(body)
+        connection.request(method, path, content, {"Content-Type": "application/json"} | headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        return answer.status, json.loads(text) if text else {}, answer.headers
+    finally:
+        connection.close()
+
+
 class Group:
     """Sends requests to a portal; those that are sent while `together` is entered wait for each other."""
 
@@ -167,18 +186,7 @@ class Group:
         self.pool = ThreadPoolExecutor(40)
 
     def send(self, request: Request) -> Answer:
-        method, path, body, headers = request
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
-        try:
-            content = body if isinstance(body, bytes) else json.dumps(body)
-            connection.request(
-                method, path, content, {"Content-Type": "application/json"} | headers
-            )
-            answer = connection.getresponse()
-            text = answer.read()
-            return answer.status, json.loads(text) if text else {}, answer.headers
-        finally:
-            connection.close()
+        return sent(self.server.port, request)
 
     def arrived(self, number: int, lane: str = "writes") -> None:
         """Wait until so many requests are in the lane."""
@@ -431,7 +439,9 @@ def test_batches_of_telemetry_that_share_a_transaction(client: Client, group: Gr
     alice, telemetry = client.register(), group.env.telemetry
     group.send(create(alice, "a"))
 
-    def sent(documents: list[dict[str, Any]], meanwhile: Callable[[], Any] = int) -> list[Answer]:
+    def batches(
+        documents: list[dict[str, Any]], meanwhile: Callable[[], Any] = int
+    ) -> list[Answer]:
         headers = {"Authorization": f"Bearer {alice.token}"}
         requests = [("POST", "/v1/telemetry/events", each, headers) for each in documents]
         with telemetry.writers:
@@ -442,7 +452,7 @@ def test_batches_of_telemetry_that_share_a_transaction(client: Client, group: Gr
     unknown = batch(4) | {"app_id": "com.acme.unknown"}
     wrong = batch(5) | {"device_id": "x"}
     commits = telemetry.commits
-    answers = sent([batch(1, 2), batch(2, 3), batch(1, 2), unknown, wrong, batch(3)])
+    answers = batches([batch(1, 2), batch(2, 3), batch(1, 2), unknown, wrong, batch(3)])
     assert telemetry.commits - commits == 1
     assert [each[0] for each in answers] == [202, 202, 202, 202, 422, 202]
     assert [each[1].get("accepted") for each in answers] == [2, 3, 0, 0, None, 1]
@@ -453,11 +463,11 @@ def test_batches_of_telemetry_that_share_a_transaction(client: Client, group: Gr
     def fail() -> None:
         raise Unavailable("lease_lost", "Another portal writes.")
 
-    answers = sent([batch(6), batch(7)], lambda: setattr(telemetry, "fence", fail))
+    answers = batches([batch(6), batch(7)], lambda: setattr(telemetry, "fence", fail))
     telemetry.fence = int  # type: ignore[assignment]
     assert [(each[0], each[1]["code"]) for each in answers] == [(503, "lease_lost")] * 2
     assert telemetry.connection().one(received) == (6, 1)
-    assert [each[1]["accepted"] for each in sent([batch(6), batch(7)])] == [1, 1]
+    assert [each[1]["accepted"] for each in batches([batch(6), batch(7)])] == [1, 1]
 
 
 # What may be in these lanes
@@ -534,3 +544,58 @@ def test_what_shares_a_transaction_uses_nothing_but_the_database(
     ]
     assert [each for each in seen if each not in wal] == []
     assert set(wal) <= set(seen)  # the flushes: the hook works
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cycles", short_and_full(2, 50))
+def test_killed_while_groups_are_committed_nothing_acknowledged_is_lost(
+    tmp_path: Path, cycles: int
+) -> None:
+    """Twelve clients create apps and send telemetry until the process is killed."""
+    apps: set[str] = set()
+    events = 0
+    with running(tmp_path, {"ACCOUNT_APPS": "100000"}) as server:
+        registered = {"email": "a@example.net", "password": PASSWORD, "name": "A"}
+        token = posted(server.port, "/v1/auth/register", registered)[1]["access_token"]
+        posted(server.port, "/v1/apps", {"package_id": "com.acme.a", "name": "A"}, token)
+        for cycle in range(cycles):
+            answered: list[tuple[str, int]] = []
+            clients = [
+                threading.Thread(target=until_killed, args=(server.port, token, name, answered))
+                for name in (f"c{cycle}n{number}" for number in range(12))
+            ]
+            for client in clients:
+                client.start()
+            wait_until(lambda found=answered: len(found) >= 60, "sixty have been answered")
+            server.kill()
+            for client in clients:
+                client.join(60)
+            apps |= {name for name, count in answered if not count}
+            events += sum(count for _, count in answered)
+            server.start()
+    with sqlite3.connect(tmp_path / "data/portal.db") as db:
+        assert apps <= {name for (name,) in db.execute("SELECT name FROM apps")}
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    with sqlite3.connect(tmp_path / "data/telemetry.db") as db:
+        assert db.execute("SELECT sum(events) FROM intake").fetchone()[0] >= events
+    assert apps
+    assert events
+
+
+def posted(port: int, path: str, body: Any, token: str = "") -> tuple[int, dict[str, Any]]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    answer = sent(port, ("POST", path, body, headers))
+    return answer[0], answer[1]
+
+
+def until_killed(port: int, token: str, name: str, answered: list[tuple[str, int]]) -> None:
+    """Create apps and send batches in turn, and list those that were acknowledged: a name, and the
+    number of events."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        for number in itertools.count():
+            app = {"package_id": f"com.acme.{name}x{number}", "name": f"{name}x{number}"}
+            assert posted(port, "/v1/apps", app, token)[0] == 201
+            answered.append((app["name"], 0))
+            events = batch(number, 3) | {"batch_id": app["name"]}
+            assert posted(port, "/v1/telemetry/events", events, token)[1]["accepted"] == 3
+            answered.append((app["name"], 3))

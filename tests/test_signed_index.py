@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 
 import portal
-from mosis import packages, store
+from mosis import packages
 from mosis.clock import Clock
 from mosis.config import ConfigError
 from mosis.context import Context, make_context
+from mosis.store import index_keys
 from mosis.store.index_keys import IndexKey
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Client
@@ -409,7 +410,7 @@ def test_a_rotated_key_is_learnt_from_what_the_old_one_signs(
     state = pinned(client)
     never_asked = dict(state)
     verify(*fetched(client), state, now(client))
-    new = store.rotate(client.env)
+    new = index_keys.rotate(client.env)
     shown = client.get("/.well-known/mosis-store-key")["keys"]
     assert shown[0]["fingerprint"] == new.fingerprint
     assert [key["announced_until"] for key in shown] == [None, client.env.clock.now(30 * 86400)]
@@ -422,11 +423,11 @@ def test_a_rotated_key_is_learnt_from_what_the_old_one_signs(
 
 
 def test_the_keys_are_kept_to_their_owner(env: Context) -> None:
-    first = store.index_keys(env)[0]
+    first = index_keys.index_keys(env)[0]
     path = env.config.data_dir / "store_key.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o644)
-    assert store.index_keys(env)[0].private == first.private
+    assert index_keys.index_keys(env)[0].private == first.private
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert packages.parse_public_key(base64.b64encode(first.public).decode()) == first.public
     for damage in (
@@ -437,19 +438,19 @@ def test_the_keys_are_kept_to_their_owner(env: Context) -> None:
     ):
         path.write_bytes(damage)
         with pytest.raises(ConfigError, match=r"store_key\.json"):
-            store.index_keys(env)
+            index_keys.index_keys(env)
 
 
 def test_a_key_that_was_lost_is_said_loudly(
     client: Client, acme: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = store.index_keys(client.env)
+    first = index_keys.index_keys(client.env)
     sequence(client)
     assert not [record for record in caplog.records if record.levelname == "ERROR"], (
         "the first key is no loss"
     )
     (client.env.config.data_dir / "store_key.json").unlink()
-    assert store.index_keys(client.env) != first
+    assert index_keys.index_keys(client.env) != first
     assert [
         "was missing" in record.message for record in caplog.records if record.levelname == "ERROR"
     ] == [True]

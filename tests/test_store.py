@@ -8,13 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from mosis import store
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest, position
 from mosis.errors import Malformed
-from mosis.store import Query
-from mosis.store.search import spaced_words
+from mosis.store import search
+from mosis.store.search import Query, spaced_words
 from tests.campaign import seeded, short_and_full
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 
@@ -32,7 +31,7 @@ def acme(db: Connection) -> str:
 
 def names(db: Connection, text: str = "", limit: int = 100, **more: str) -> list[str]:
     return [
-        listing.name for listing in store.index(db, PageRequest(limit), Query(text, **more)).rows
+        listing.name for listing in search.index(db, PageRequest(limit), Query(text, **more)).rows
     ]
 
 
@@ -46,11 +45,11 @@ def walked(db: Connection, query: Query, limit: int) -> Iterator[list[str]]:
     """The names of each page of a list."""
     wanted = PageRequest(limit)
     while True:
-        page = store.index(db, wanted, query)
+        page = search.index(db, wanted, query)
         yield [listing.name for listing in page.rows]
         if page.next_cursor is None:
             return
-        wanted = PageRequest(limit, position(page.next_cursor, *store.position_types(query)))
+        wanted = PageRequest(limit, position(page.next_cursor, *search.position_types(query)))
 
 
 def test_the_listings_are_those_of_the_view_whatever_happens(db: Connection, acme: str) -> None:
@@ -288,20 +287,21 @@ def test_pages_neither_repeat_nor_skip_while_apps_are_added(
             if rng.random() < 0.5:
                 fetch(db, app, rng.randrange(5))
     there = {
-        listing.number for listing in store.index(db, PageRequest(100), Query(text, sort=sort)).rows
+        listing.number
+        for listing in search.index(db, PageRequest(100), Query(text, sort=sort)).rows
     }
     assert len(there) == 60
     seen: list[int] = []
     wanted, query = PageRequest(7), Query(text, sort=sort)
     while True:
-        page = store.index(db, wanted, query)
+        page = search.index(db, wanted, query)
         seen += [listing.number for listing in page.rows]
         with db.write():
             stamp = f"2027-01-{rng.randrange(1, 28):02}T00:00:00Z"
             add_listed(db, acme, f"a.c{len(seen)}", f"app {rng.randrange(30)}", updated_at=stamp)
         if page.next_cursor is None:
             break
-        wanted = PageRequest(7, position(page.next_cursor, *store.position_types(query)))
+        wanted = PageRequest(7, position(page.next_cursor, *search.position_types(query)))
     assert len(seen) == len(set(seen))
     assert there <= set(seen)
 
@@ -310,10 +310,10 @@ def test_a_cursor_belongs_to_its_order(db: Connection, acme: str) -> None:
     with db.write():
         for number in range(3):
             add_listed(db, acme, f"a.b{number}", f"App {number}")
-    cursor = store.index(db, PageRequest(1), Query(sort="name")).next_cursor
+    cursor = search.index(db, PageRequest(1), Query(sort="name")).next_cursor
     assert cursor is not None
     with pytest.raises(Malformed):
-        store.index(db, PageRequest(1, position(cursor, str, str, int)), Query(sort="updated"))
+        search.index(db, PageRequest(1, position(cursor, str, str, int)), Query(sort="updated"))
 
 
 @pytest.mark.parametrize("searches", short_and_full(1_000, 100_000))
@@ -339,10 +339,10 @@ def test_no_text_makes_a_search_fail(db: Connection, acme: str, searches: int) -
             for _ in range(rng.randrange(40))
         )
         query = Query(
-            text, rng.choice(["", text]), rng.choice(["", text]), rng.choice(["", *store.SORTS])
+            text, rng.choice(["", text]), rng.choice(["", text]), rng.choice(["", *search.SORTS])
         )
         try:
-            store.index(
+            search.index(
                 db,
                 PageRequest(5),
                 replace(query, category=clean(query.category), tag=clean(query.tag)),

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mosis import store
 from mosis.cache import RevisionCache
 from mosis.context import ROOMS
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.rate_limits import TokenBuckets
-from mosis.store import Query
+from mosis.store import revisions, search
 from mosis.store.revisions import Revisions
+from mosis.store.search import Query
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Account, Client
 from tests.conftest import FakeClock
@@ -290,7 +290,7 @@ class TestLimits:
 
 class TestSearch:
     def names(self, client: Client, text: str) -> list[str]:
-        page = store.index(client.env.db.connection(), PageRequest(100), Query(text))
+        page = search.index(client.env.db.connection(), PageRequest(100), Query(text))
         return sorted(listing.name for listing in page.rows)
 
     @pytest.fixture
@@ -345,6 +345,6 @@ def test_an_app_that_is_added_to_a_draft_row_is_seen(client: Client, acme: str) 
 def test_a_draft_changes_no_revision(client: Client, acme: str) -> None:
     account: Account = client.register()
     client.get("/v1/store/apps/a.b").expect(200)
-    before = store.app_revision(client.env, "a.b"), store.revision(client.env)
+    before = revisions.app_revision(client.env, "a.b"), revisions.revision(client.env)
     client.app_of(account)
-    assert (store.app_revision(client.env, "a.b"), store.revision(client.env)) == before
+    assert (revisions.app_revision(client.env, "a.b"), revisions.revision(client.env)) == before

@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from mosis import store
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound
-from mosis.store import Device, in_rollout
+from mosis.store import updates
+from mosis.store.updates import Device, in_rollout
 from tests.campaign import seeded, short_and_full
 from tests.catalogue import add_app, add_developer, add_version
 
@@ -26,7 +26,7 @@ def acme(db: Connection) -> str:
 
 def offered(env: Context, code: int = 0, **device: str) -> int | None:
     """The version code that a device with this code of a.b is offered."""
-    found = store.updates(env, env.db.connection(), {"a.b": code}, Device(**device))
+    found = updates.updates(env, env.db.connection(), {"a.b": code}, Device(**device))
     return found[0].version_code if found else None
 
 
@@ -94,7 +94,7 @@ def test_a_device_is_offered_the_best_of_all_versions(
 
 
 def test_what_is_no_package_id_is_not_kept(env: Context, db: Connection) -> None:
-    store.updates(env, db, {f"{number}{'x' * 100_000}": 1 for number in range(5)}, Device())
+    updates.updates(env, db, {f"{number}{'x' * 100_000}": 1 for number in range(5)}, Device())
     assert env.cache.size_bytes == 0
 
 
@@ -133,14 +133,14 @@ def test_without_a_version_that_fits_there_is_no_download(
     with db.write():
         app = add_app(db, acme, "a.b", "App")
         add_version(db, acme, app, 1, channel="beta")
-    assert store.offered(env, db, "a.b", Device("beta")).version == "1.1.0"
+    assert updates.offered(env, db, "a.b", Device("beta")).version == "1.1.0"
     for package_id, device in (
         ("a.b", Device()),
         ("a.b", Device("beta", mosis_version="0.1.0")),
         ("a.c", Device("beta")),
     ):
         with pytest.raises(NotFound):
-            store.offered(env, db, package_id, device)
+            updates.offered(env, db, package_id, device)
 
 
 @pytest.mark.parametrize("percent", [0.1, 1, 5, 10, 33.3, 50, 90, 99])
@@ -186,7 +186,7 @@ def test_no_device_ever_goes_back_while_shares_grow(
             had = highest[device]
             got = {
                 offer.package_id: offer.version_code
-                for offer in store.updates(
+                for offer in updates.updates(
                     env, db, {f"a.b{number}": 0 for number in range(20)}, Device(id=device)
                 )
             }

@@ -18,13 +18,9 @@ from mosis.packages import ed25519
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 SCOPES = [
-    "apps:read",
-    "apps:write",
-    "versions:upload",
-    "versions:publish",
-    "telemetry:read",
+    "apps:read", "apps:write", "versions:upload", "versions:publish", "telemetry:read",
     "keys:manage",
-]
+]  # fmt: skip
 
 
 def login(portal: Portal, output: Output, args: Namespace) -> int:
@@ -166,16 +162,8 @@ def _list_keys(portal: Portal, output: Output) -> int:
     local = {key.fingerprint: key.name for key in signing.load_all(portal.config)}
     rows = list(portal.pages("/signing-keys", "signing_keys", limit=100))
     known = {row["fingerprint"] for row in rows}
-    shown = [
-        (
-            row["id"],
-            row["fingerprint"],
-            row["state"],
-            row["name"],
-            local.get(row["fingerprint"], "-"),
-        )
-        for row in rows
-    ]
+    names = ("id", "fingerprint", "state", "name")
+    shown = [(*(row[name] for name in names), local.get(row["fingerprint"], "-")) for row in rows]
     shown += [
         ("-", each, "not registered", "-", name)
         for each, name in local.items()

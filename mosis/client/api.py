@@ -132,7 +132,7 @@ class Portal:
         request is safe to repeat. Raises Problem and Stop."""
         given = {name: each for name, each in (query or {}).items() if each is not None}
         address = f"{self.url}{path if path.startswith('/.') else '/v1' + path}"
-        address += f"?{urlencode(given)}" if given else ""
+        address += f"?{urlencode(given, errors='surrogateescape')}" if given else ""
         refreshed = False
         seconds = self.retry_seconds if self.reached else min(self.retry_seconds, FIRST_SECONDS)
         attempts = _Attempts(seconds, self.output)
@@ -278,8 +278,7 @@ def _connection(address: str, timeout: float) -> tuple[http.client.HTTPConnectio
     proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
     context = ssl.create_default_context() if parts.scheme == "https" else None
     if proxy:
-        via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        host, port = via.hostname or "", via.port or 8080
+        host, port = _proxy(proxy)
         if context is None:
             return http.client.HTTPConnection(host, port, timeout=timeout), address
         tunnel = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
@@ -292,9 +291,21 @@ def _connection(address: str, timeout: float) -> tuple[http.client.HTTPConnectio
     ), target
 
 
+def _proxy(address: str) -> tuple[str, int]:
+    """Host and port of a proxy. Raises Stop, whose text does not repeat what may be a password."""
+    try:
+        via = urlsplit(address if "://" in address else f"http://{address}")
+        host, port = str(via.hostname or "").encode("idna").decode(), via.port or 8080
+    except ValueError:
+        host = ""
+    if not host:
+        raise Stop("The proxy that the environment names has no usable address.", USAGE)
+    return host, port
+
+
 def segment(text: str) -> str:
-    """A text as one segment of a path."""
-    return quote(text, safe="")
+    """A text as one segment of a path; an argument that is not UTF-8 with its bytes."""
+    return quote(text, safe="", errors="surrogateescape")
 
 
 def content_digest(content: bytes) -> str:

@@ -47,8 +47,9 @@ def check_package(path: Path, package_id: str | None, keys: Mapping[str, bytes])
             detail = (
                 f"The package has {size} bytes; the default limit of a portal is {PACKAGE_BYTES}."
             )
-            return Report([_finding("too_large", detail)])
-        packages.inspect(path, package_id=package_id or _own_id(path), keys=keys)
+            return Report([packages.Finding("too_large", detail).as_dict()])
+        package_id = package_id or str(manifest_in(path).get("id", ""))
+        packages.inspect(path, package_id=package_id, keys=keys)
         with open(path, "rb") as file:
             return Report(_deep(file), missing_parsers())
     except Invalid as refusal:
@@ -103,10 +104,6 @@ def is_signed_by(path: Path, key: bytes) -> bool:
         return False
     except NoEd25519 as error:
         raise Stop(str(error)) from None
-
-
-def _own_id(path: Path) -> str:
-    return str(manifest_in(path).get("id", ""))
 
 
 def show(output: Output, report: Report, where: str, place: Path | None, **facts: Any) -> int:
@@ -169,9 +166,3 @@ def _line_of(text: str, pointer: str) -> int:
             break
         at = found.start() + 1
     return text.count("\n", 0, at) + 1
-
-
-def _finding(code: str, detail: str) -> dict[str, Any]:
-    return {
-        "tier": 1, "severity": "error", "code": code, "path": None, "line": None, "pointer": "", "detail": detail,
-    }  # fmt: skip

@@ -44,7 +44,8 @@ def normal_url(text: str) -> str:
         good = (
             parts.scheme in ("http", "https") and parts.hostname and not parts.netloc.endswith(":")
         )
-        good = good and parts.port != 0 and bool(str(parts.hostname).encode("idna"))
+        good = good and parts.port != 0 and not re.search(r"[\x00-\x20\x7f]", address)
+        good = good and bool(str(parts.hostname).encode("idna"))
     except ValueError:  # UnicodeError is one: a label that is empty or too long
         good = False
     if not good or parts.query or parts.fragment or parts.username is not None:

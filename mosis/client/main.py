@@ -129,9 +129,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """Every command with its arguments."""
     common = _Parser(add_help=False)
-    common.add_argument(
-        "--json", action="store_true", help="print one JSON document instead of text"
-    )
+    _flag(common, "--json", "print one JSON document instead of text")
     common.add_argument(
         "--yes", "-y", action="store_true", help="do not ask before actions that cannot be undone"
     )
@@ -168,6 +166,10 @@ def parser() -> argparse.ArgumentParser:
 Add = Callable[..., argparse.ArgumentParser]
 
 
+def _flag(command: argparse.ArgumentParser, name: str, help: str) -> None:
+    command.add_argument(name, action="store_true", help=help)
+
+
 def _add_account(add: Add) -> None:
     made = add(
         "login",
@@ -181,13 +183,11 @@ def _add_account(add: Add) -> None:
         metavar="URL",
         help="the portal, for instance https://apps.example.net",
     )
-    made.add_argument(
-        "--with-token", action="store_true", help="read an API key from standard input instead"
-    )
+    _flag(made, "--with-token", "read an API key from standard input instead")
     made.add_argument(
         "--email", help="sign in with a password, and with the account's role: what reviewers need"
     )
-    made.add_argument("--no-browser", action="store_true", help="only show the address")
+    _flag(made, "--no-browser", "only show the address")
     add("logout", "end the session and delete its credentials", _at_portal(account.logout))
     add("whoami", "show who is signed in", _at_portal(account.whoami))
     made = add(
@@ -234,15 +234,9 @@ def _add_development(add: Add) -> None:
     made.add_argument("--name", help="the name of the app")
     made.add_argument("--author")
     made.add_argument("--email", help="the author's e-mail address")
-    made = add(
-        "check",
-        "run the portal's checks, offline",
-        lambda config, output, args: develop.check(config, output, args),
-    )
+    made = add("check", "run the portal's checks, offline", develop.check)
     made.add_argument("path", nargs="?", default=".", metavar="DIR|FILE")
-    made.add_argument(
-        "--watch", action="store_true", help="check again after each change, until Ctrl-C"
-    )
+    _flag(made, "--watch", "check again after each change, until Ctrl-C")
     made.add_argument("--app", metavar="ID", help="the package id that the package must have")
     made.add_argument(
         "--key",
@@ -250,11 +244,7 @@ def _add_development(add: Add) -> None:
         metavar="PUBLIC",
         help="a public key that may have signed the package (file or base64)",
     )
-    made = add(
-        "build",
-        "make the signed package of a folder",
-        lambda config, output, args: develop.build(config, output, args),
-    )
+    made = add("build", "make the signed package of a folder", develop.build)
     made.add_argument("path", nargs="?", default=".", metavar="DIR")
     made.add_argument("-o", "--output", metavar="FILE", help="where to write it (a file or folder)")
     made.add_argument("--bump", choices=PARTS, help="raise the version first")
@@ -265,11 +255,7 @@ def _add_releases(add: Add) -> None:
     made = add("publish", "build, upload and hand to the reviewers", _at_portal(publish.publish))
     made.add_argument("path", nargs="?", default=".", metavar="DIR|FILE")
     made.add_argument("--bump", choices=PARTS, help="raise the version first")
-    made.add_argument(
-        "--when-approved",
-        action="store_true",
-        help="publish as soon as it is approved, and wait for that",
-    )
+    _flag(made, "--when-approved", "publish as soon as it is approved, and wait for that")
     made.add_argument(
         "--channel",
         choices=["stable", "beta"],
@@ -282,22 +268,16 @@ def _add_releases(add: Add) -> None:
         help="offer it to this share of the devices",
     )
     made.add_argument("--notes", metavar="FILE", help="what is new; - for standard input")
-    made.add_argument(
-        "--no-wait", action="store_true", help="wait neither for the checks nor for the review"
-    )
-    made.add_argument(
+    _flag(made, "--no-wait", "wait neither for the checks nor for the review")
+    _flag(
+        made,
         "--again",
-        action="store_true",
-        help="send a rejected package again; with --bump, raise the version of unchanged files",
+        "send a rejected package again; with --bump, raise the version of unchanged files",
     )
     made.add_argument("--key", metavar="NAME", help="the signing key")
     made = add("status", "show apps and versions", _at_portal(status.status))
     made.add_argument("app", nargs="?", metavar="APP")
-    made.add_argument(
-        "--watch",
-        action="store_true",
-        help="wait until the newest version is decided; 3 when it is rejected",
-    )
+    _flag(made, "--watch", "wait until the newest version is decided; 3 when it is rejected")
     _add_rollout(add)
     _version(add("halt", "offer a version to no further device", _at_portal(status.halt)))
     for name, about, run in (
@@ -312,9 +292,7 @@ def _add_releases(add: Add) -> None:
     made.add_argument("group", nargs="?", metavar="GROUP", help="one group with a stack trace")
     made.add_argument("--state", choices=["open", "resolved"])
     made = add("events", "show the account's events", _at_portal(status.events))
-    made.add_argument(
-        "--follow", action="store_true", help="keep showing events, from where the last run stopped"
-    )
+    _flag(made, "--follow", "keep showing events, from where the last run stopped")
     made.add_argument("--after", metavar="ID", help="only events after this one")
 
 
@@ -335,7 +313,7 @@ def _add_rollout(add: Add) -> None:
         metavar="STEPS",
         help="percent and hours since the publication: 1,5@24,20@120,100@168",
     )
-    made.add_argument("--no-plan", action="store_true", help="remove the plan")
+    _flag(made, "--no-plan", "remove the plan")
     made.add_argument(
         "--halt-below",
         type=rollouts.crash_free,
@@ -362,11 +340,7 @@ def _add_rollout(add: Add) -> None:
 def _add_review_and_devices(add: Add) -> None:
     made = add("review", "show the reviewers' queue, or one review", _at_portal(review.review))
     made.add_argument("id", nargs="?", metavar="ID")
-    made.add_argument(
-        "--diff",
-        action="store_true",
-        help="the lines that have changed since the published version",
-    )
+    _flag(made, "--diff", "the lines that have changed since the published version")
     made.add_argument("--state", choices=["waiting", "claimed", "decided"])
     made = add("approve", "approve a version", _at_portal(review.approve))
     made.add_argument("id", metavar="ID")
@@ -382,9 +356,7 @@ def _add_review_and_devices(add: Add) -> None:
     made.add_argument(
         "--to", metavar="DIR", help="where to (default: a folder named as the package)"
     )
-    made.add_argument(
-        "--store-key", metavar="KEY", help="the store's public key, where it was not seen before"
-    )
+    _store_key(made)
     made.add_argument(
         "--accept-key",
         metavar="FINGERPRINT",
@@ -395,12 +367,13 @@ def _add_review_and_devices(add: Add) -> None:
     made.add_argument(
         "--key", action="append", metavar="PUBLIC", help="who must have signed it (file or base64)"
     )
-    made.add_argument(
-        "--store", action="store_true", help="compare it with the store's signed index"
-    )
-    made.add_argument(
-        "--store-key", metavar="KEY", help="the store's public key, where it was not seen before"
-    )
+    _flag(made, "--store", "compare it with the store's signed index")
+    _store_key(made)
+
+
+def _store_key(made: argparse.ArgumentParser) -> None:
+    text = "the store's public key, where it was not seen before"
+    made.add_argument("--store-key", metavar="KEY", help=text)
 
 
 def _version(made: argparse.ArgumentParser) -> None:

@@ -154,7 +154,10 @@ def bump(folder: Path, part: str) -> tuple[str, str]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file atomically, with default permissions. Raises Stop."""
+    """Write a file atomically, with default permissions. Raises Stop, also where there is something
+    that is no file, such as a device: renaming would replace it."""
+    if path.exists() and not path.is_file():
+        raise Stop(f"{path} is there and is not a file; choose another name.", USAGE)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(unfinished, "wb") as file:

@@ -86,9 +86,9 @@ def show_outcome(output: Output, version: dict[str, Any]) -> int:
 
 
 def watch(
-    portal: Portal, output: Output, at: str, moving: Callable[[dict[str, Any]], bool], what: str
+    portal: Portal, output: Output, at: str, states: tuple[str, ...], what: str
 ) -> dict[str, Any]:
-    """Wait until the state of a version is final. Ctrl-C stops waiting only."""
+    """Wait until a version is in none of these states. Ctrl-C stops waiting only."""
     tag, version = "", None
     while True:
         query = {"wait": 20} if tag else {}
@@ -99,7 +99,7 @@ def watch(
         if response.status == 200:
             version, tag = response.document, response.headers.get("ETag") or ""
         assert version is not None
-        if not moving(version):
+        if version["state"] not in states:
             output.end_progress()
             return dict(version)
         output.waiting(what.format(**version) + _queue(version))
@@ -305,36 +305,18 @@ def _onwards(
     """Wait for the portal's steps, and take the developer's steps."""
     at = f"{work.at}/{version['id']}"
     if version["state"] == "checking" and not args.no_wait:
-        version = watch(
-            portal,
-            output,
-            at,
-            lambda row: row["state"] == "checking",
-            "The portal checks {version} ...",
-        )
+        version = watch(portal, output, at, ("checking",), "The portal checks {version} ...")
     if version["state"] == "ready":
         wish = {"publish": True} if args.when_approved and not args.rollout else {}
         version = _move(portal, at, "submit", wish, version)
     if version["state"] == "in_review" and args.when_approved and not args.no_wait:
         output.note("waiting for the review; Ctrl-C stops the waiting, not the release")
-        version = watch(
-            portal,
-            output,
-            at,
-            lambda row: row["state"] == "in_review",
-            "{version} is in review ...",
-        )
+        version = watch(portal, output, at, ("in_review",), "{version} is in review ...")
     # The portal is about to publish it, unless publication is planned for a later time.
     if version["state"] == "approved" and args.when_approved and not args.no_wait:
         planned, decided = version["publish_at"], version["decided_at"]
         if planned is not None and decided is not None and planned <= decided:
-            version = watch(
-                portal,
-                output,
-                at,
-                lambda row: row["state"] == "approved",
-                "{version} is approved ...",
-            )
+            version = watch(portal, output, at, ("approved",), "{version} is approved ...")
     if version["state"] == "approved" and version["publish_at"] is None:
         wish = {"rollout_percent": args.rollout} if args.rollout else {}
         version = _move(portal, at, "publish", wish, version)

@@ -15,17 +15,9 @@ from mosis.client.output import DONE, Output, printable, size, table
 from mosis.packages.archive import EXTENSIONS
 
 REASONS = [
-    "malware",
-    "privacy",
-    "permissions",
-    "metadata",
-    "quality",
-    "content",
-    "copyright",
-    "crashes",
-    "spam",
-    "other",
-]
+    "malware", "privacy", "permissions", "metadata", "quality", "content", "copyright", "crashes",
+    "spam", "other",
+]  # fmt: skip
 TEXTS = EXTENSIONS & {"rml", "rcss", "lua", "json", "txt", "md"}
 DIFF_BYTES = 1 << 20  # larger files are listed by name only
 

@@ -10,8 +10,6 @@ from mosis.client.api import Body, Portal, segment
 from mosis.client.output import DONE, USAGE, Output, Stop, printable, table
 from mosis.client.status import show_version, version_path
 
-GROUPS = ("day", "version", "channel")
-
 
 def percent(text: str) -> float:
     """A share of the devices on the command line."""

@@ -21,10 +21,8 @@ def status(portal: Portal, output: Output, args: Namespace) -> int:
         if args.watch:
             raise Stop("--watch needs the APP.", USAGE)
         rows = list(portal.pages("/apps", "apps", limit=100))
-        shown = [
-            (each["package_id"], each["name"], each["status"], each["latest_version"])
-            for each in rows
-        ]
+        of_app = ("package_id", "name", "status", "latest_version")
+        shown = [tuple(each[name] for name in of_app) for each in rows]
         output.result({"apps": rows}, *table(shown, "APP", "NAME", "STATUS", "PUBLISHED"))
         return DONE
     at = f"/apps/{segment(args.app)}"
@@ -33,7 +31,7 @@ def status(portal: Portal, output: Output, args: Namespace) -> int:
         row = next((each for each in versions if each["state"] in MOVING), versions[0])
         address = f"{at}/versions/{row['id']}"
         return show_outcome(
-            output, watch(portal, output, address, _moves, "{version}: {state} ...")
+            output, watch(portal, output, address, MOVING, "{version}: {state} ...")
         )
     figures = _figures(portal, at, args.app)
     names = ("version", "channel", "state", "rollout_percent", "next_step")
@@ -82,14 +80,9 @@ def crashes(portal: Portal, output: Output, args: Namespace) -> int:
         output.result(group, *map(printable, lines))
         return DONE
     rows = list(portal.pages(at, "crashes", limit=100, state=args.state))
+    names = ("id", "count", "devices", "last_seen")
     shown = [
-        (
-            each["id"],
-            each["count"],
-            each["devices"],
-            each["last_seen"],
-            f"{each['type']}: {each['message']}"[:100],
-        )
+        (*(each[name] for name in names), f"{each['type']}: {each['message']}"[:100])
         for each in rows
     ]
     output.result({"crashes": rows}, *table(shown, "ID", "REPORTS", "DEVICES", "LAST", "CRASH"))
@@ -143,10 +136,6 @@ def _figures(portal: Portal, at: str, package_id: str) -> dict[str, Any]:
             "downloads"
         ]
     return found
-
-
-def _moves(version: dict[str, Any]) -> bool:
-    return version["state"] in MOVING
 
 
 def _queue(version: dict[str, Any]) -> Any:

@@ -1,25 +1,25 @@
 """The command line: the commands, their options and their output."""
 
 import argparse
-import contextlib
 import errno
 import gc
-import json
 import logging
 import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from mosis import VERSION
-from mosis.commands import move_packages, standby
+from mosis.commands import standby
 from mosis.commands.process import (
-    HERE,
     check_preconditions,
+    configure_logging,
     migrate_databases,
+    newest_schema,
     open_migrated,
     serve,
     work,
@@ -29,7 +29,6 @@ from mosis.context import Context
 from mosis.database import MigrationError
 from mosis.errors import PortalError
 from mosis.litestream import BackupError
-from mosis.validation.strict_json import dump_json
 
 CONFIG, FAILED = 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
 Given = argparse.Namespace
@@ -100,11 +99,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = Commands(commands)
     serving = command("serve", "migrate and serve until SIGTERM", run_serve, False)
-    serving.add_argument(
-        "--store",
-        action="store_true",
-        help="only the store, read-only, from the replica of another portal",
-    )
+    _flag(serving, "--store", "only the store, read-only, from the replica of another portal")
     command(
         "worker",
         "run background jobs beside a serving process, until SIGTERM",
@@ -123,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
         run_backup,
     )
     _restore_commands(command)
-    move_packages.add_to(command)
+    _move_packages_command(command)
     command(
         "mail", "print the mails in the mail folder, which is used if SMTP_URL is not set", run_mail
     )
@@ -149,12 +144,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _restore_commands(command: "Commands") -> None:
-    restoring = command(
+    restore = command(
         "restore",
         "restore the database from the replica or a copy; the portal must be stopped",
         run_restore,
     )
-    which = restoring.add_mutually_exclusive_group()
+    which = restore.add_mutually_exclusive_group()
     which.add_argument("--at", metavar="TIME", help="as of this time, such as 2026-01-31T12:00:00Z")
     which.add_argument(
         "--from",
@@ -163,7 +158,7 @@ def _restore_commands(command: "Commands") -> None:
         type=folder,
         help="a directory made by `backup`, or a database file",
     )
-    restoring.add_argument(
+    restore.add_argument(
         "--to",
         metavar="FOLDER",
         type=folder,
@@ -172,9 +167,37 @@ def _restore_commands(command: "Commands") -> None:
     drill = command(
         "drill", "restore the replica into a temporary folder and check the result", run_drill
     )
-    drill.add_argument(
-        "--whole", action="store_true", help="hash every package instead of a sample"
+    _flag(drill, "--whole", "hash every package instead of a sample")
+
+
+def _move_packages_command(command: "Commands") -> None:
+    moving = command(
+        "move-packages",
+        "copy the packages to a bucket, or back to the disk, while the portal serves",
+        run_move_packages,
     )
+    moving.add_argument(
+        "--to", required=True, metavar="URL", help="s3://BUCKET/PREFIX?..., or file: for the disk"
+    )
+    moving.add_argument(
+        "--parallel",
+        type=int,
+        default=4,
+        choices=range(1, 33),
+        metavar="1-32",
+        help="packages at a time",
+    )
+    _flag(moving, "--dry-run", "only count what would be copied")
+    _flag(moving, "--verify", "then read everything at the target")
+    _flag(
+        moving,
+        "--prune",
+        "remove at the source what was read at the target; needs a drill that passed",
+    )
+
+
+def _flag(command: argparse.ArgumentParser, name: str, help: str) -> None:
+    command.add_argument(name, action="store_true", help=help)
 
 
 class Commands:
@@ -254,16 +277,6 @@ def folder(text: str) -> Path:
     return Path(text).absolute()
 
 
-@contextlib.contextmanager
-def open_context(config: Config) -> Iterator[Context]:
-    """The context over migrated databases, closed at the end."""
-    env = open_migrated(config)
-    try:
-        yield env
-    finally:
-        env.close()
-
-
 def run_serve(given: Given, config: Config) -> int:
     """Serve the whole portal, or the store alone."""
     if given.store:
@@ -294,7 +307,7 @@ def run_mail(given: Given, config: Config) -> None:
 
 def run_routes(given: Given, config: Config) -> None:
     """Print the URL table: method, path, scope."""
-    from mosis.application import build
+    from mosis.commands.application import build
     from mosis.web.routing import API_PREFIX, UNVERSIONED
 
     app = build(None)  # type: ignore[arg-type]  # the table alone touches nothing
@@ -330,20 +343,19 @@ def run_recount(given: Given, config: Config) -> None:
     """Count the raw events again."""
     from mosis.telemetry import rollups
 
-    with open_context(config) as env:
+    with closing(open_migrated(config)) as env:
         print(f"{rollups.recount(env.telemetry.connection())} hours and days corrected.")
 
 
 def run_admin_create(given: Given, config: Config) -> None:
     """Create an administrator and print the password, once."""
     from mosis.caller import PORTAL
-    from mosis.credentials import passwords
     from mosis.people import accounts
 
-    email, password = given.email, secrets.token_urlsafe(18)
-    with open_context(config) as env:
+    email = given.email
+    with closing(open_migrated(config)) as env:
+        password, password_hash = _new_password(env)
         db = env.db.connection()
-        password_hash = passwords.make_hash(password, env.password_cost)
         with db.write():
             name = email.partition("@")[0] or email
             accounts.create(db, PORTAL, email, name, password_hash, role="admin", verified=True)
@@ -353,20 +365,23 @@ def run_admin_create(given: Given, config: Config) -> None:
 def run_admin_password(given: Given, config: Config) -> None:
     """Give an account a new password and print it, once."""
     from mosis.caller import PORTAL
-    from mosis.credentials import passwords
-    from mosis.errors import NotFound
     from mosis.people import accounts
 
-    password = secrets.token_urlsafe(18)
-    with open_context(config) as env:
+    with closing(open_migrated(config)) as env:
+        password, password_hash = _new_password(env)
         db = env.db.connection()
-        password_hash = passwords.make_hash(password, env.password_cost)
         with db.write():
-            developer = accounts.find_by_email(db, given.email)
-            if developer is None:
-                raise NotFound("account")
+            developer = accounts.get_by_email(db, given.email)
             accounts.set_password(db, PORTAL, developer.id, password_hash)
     print(f"{developer.email} has the new password {password}\nChange it after the next sign-in.")
+
+
+def _new_password(env: Context) -> tuple[str, str]:
+    """A password and its hash."""
+    from mosis.credentials import passwords
+
+    password = secrets.token_urlsafe(18)
+    return password, passwords.make_hash(password, env.password_cost)
 
 
 def run_admin_second_factor_off(given: Given, config: Config) -> None:
@@ -375,12 +390,12 @@ def run_admin_second_factor_off(given: Given, config: Config) -> None:
     from mosis.errors import NotFound
     from mosis.people import accounts, second_factor
 
-    with open_context(config) as env:
+    with closing(open_migrated(config)) as env:
         db = env.db.connection()
         with db.write():
-            developer = accounts.find_by_email(db, given.email)
-            if developer is None or second_factor.find(db, developer.id) is None:
-                raise NotFound("account with a second factor")
+            developer = accounts.get_by_email(db, given.email)
+            if second_factor.find(db, developer.id) is None:
+                raise NotFound("second factor of this account")
             second_factor.remove(db, PORTAL, developer.id)
     print(f"{developer.email} signs in without a second factor now.")
 
@@ -389,7 +404,7 @@ def run_admin_promote(given: Given, config: Config) -> None:
     """Give an account a role."""
     from mosis.people import accounts
 
-    with open_context(config) as env:
+    with closing(open_migrated(config)) as env:
         developer = accounts.promote(env.db.connection(), given.email, given.role)
     print(f"{developer.email} is {developer.role} now.")
 
@@ -399,7 +414,7 @@ def run_audit(given: Given, config: Config) -> int:
     from mosis import audit
     from mosis.database.pagination import PageRequest
 
-    with open_context(config) as env:
+    with closing(open_migrated(config)) as env:
         db = env.db.connection()
         try:
             count, newest = audit.verify(db), audit.index(db, PageRequest(1)).rows
@@ -415,17 +430,18 @@ def run_audit(given: Given, config: Config) -> int:
 
 def run_store_key(given: Given, config: Config) -> None:
     """Print the keys that sign the store's index; with `rotate`, after making a new one."""
-    from mosis import audit, store
+    from mosis import audit
     from mosis.caller import PORTAL
-    from mosis.operations import backup
+    from mosis.operations.backup import bucket_copies
+    from mosis.store import index_keys
 
-    with open_context(config) as env:
+    with closing(open_migrated(config)) as env:
         if given.action == "rotate":
-            key, db = store.rotate(env), env.db.connection()
+            key, db = index_keys.rotate(env), env.db.connection()
             with db.write():
                 audit.add(db, PORTAL, "store_key.rotated", fingerprint=key.fingerprint)
-            backup.upload_secrets(env)
-        for key in store.index_keys(env):
+            bucket_copies.upload_secrets(env)
+        for key in index_keys.index_keys(env):
             until = key.announced_until
             print(
                 f"{key.fingerprint}  "
@@ -435,19 +451,21 @@ def run_store_key(given: Given, config: Config) -> None:
 
 def run_restore(given: Given, config: Config) -> None:
     """Restore the database, in place or elsewhere."""
-    from mosis.operations import backup
 
-    print(backup.restore(config, given.at, given.to, given.source).text)
+    from mosis.operations.backup import restoring
+
+    print(restoring.restore(config, given.at, given.to, given.source).text)
     if given.to is None:
         print("Start the portal. When everything works, delete the old files that were renamed.")
 
 
 def run_drill(given: Given, config: Config) -> int:
     """Restore the replica into a temporary folder and check it."""
-    from mosis.operations import backup
 
-    with open_context(config) as env:
-        found = backup.drill_by_command(env, given.whole)
+    from mosis.operations.backup import drills
+
+    with closing(open_migrated(config)) as env:
+        found = drills.drill_by_command(env, given.whole)
     print(found.text)
     return 0 if found.passed else FAILED
 
@@ -457,8 +475,7 @@ def run_doctor(given: Given, config: Config) -> int:
     from mosis.operations.doctor import examine
 
     worst = 0
-    migrations = (HERE / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql")
-    for line in examine(config, len(list(migrations))):
+    for line in examine(config, newest_schema()):
         print(line, flush=True)
         worst = max(worst, FAILED if line.level == "bad" else 0)
     return worst
@@ -466,53 +483,40 @@ def run_doctor(given: Given, config: Config) -> int:
 
 def run_backup(given: Given, config: Config) -> None:
     """Make a copy and print where it is."""
-    from mosis.operations import backup
 
-    with open_context(config) as env:
-        copy = backup.make(env)
+    from mosis.operations.backup import copies
+
+    with closing(open_migrated(config)) as env:
+        copy = copies.make(env)
     print(
         f"{copy.path}: {copy.size_bytes} bytes of database, {copy.packages} packages in"
         " packages.sha256, and the secrets"
     )
 
 
+def run_move_packages(given: Given, config: Config) -> int:
+    """Copy the packages to the other place, or remove them at the source."""
+    from mosis.operations import moving
+
+    def report(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    options = {"dry_run": given.dry_run, "verify": given.verify, "prune": given.prune}
+    with closing(open_migrated(config)) as env:
+        try:
+            found = moving.move(env, given.to, parallel=given.parallel, report=report, **options)
+        except moving.MoveError as error:
+            print(f"portal: {error}.", file=sys.stderr)
+            return FAILED
+    print(("would be done: " if given.dry_run else "") + found.text)
+    return FAILED if found.findings else 0
+
+
 def run_demo(given: Given, config: Config) -> None:
     """Fill the portal with an example catalogue."""
     from mosis.commands.demo.catalogue import APPS, fill
 
-    with open_context(config) as env:
+    with closing(open_migrated(config)) as env:
         print(f"Making {APPS} apps; this takes about a minute.", file=sys.stderr, flush=True)
         logging.getLogger().setLevel(logging.WARNING)  # no log line for each of hundreds of jobs
         print(fill(env))
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object per line: time, level, logger, message, and the fields passed as `extra`."""
-
-    _plain = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-    def format(self, record: logging.LogRecord) -> str:
-        moment = (
-            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-            + f".{int(record.msecs):03d}Z"
-        )
-        line: dict[str, Any] = {
-            "time": moment,
-            "level": record.levelname.lower(),
-            "logger": record.name,
-        }
-        line["message"] = record.getMessage()
-        line |= {name: value for name, value in vars(record).items() if name not in self._plain}
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
-        try:
-            return dump_json(line).decode()
-        except (TypeError, UnicodeEncodeError):  # a value without a form in JSON or UTF-8
-            return json.dumps(line, default=str)
-
-
-def configure_logging(config: Config) -> None:
-    """Log to standard output, one JSON object per line."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)

@@ -1,27 +1,22 @@
 """`portal.py serve --store`: a read-only store front end, until a signal."""
 
 import logging
-import signal
 import sys
 import threading
 import time
 from typing import Any
 
-from mosis import VERSION, store
-from mosis.commands.process import HERE, STOP_SECONDS, make_server
+from mosis import VERSION
+from mosis.commands.process import STOP_SECONDS, end_on_signal, make_server, newest_schema
 from mosis.config import Config, ConfigError
 from mosis.context import Context, make_reading_context
 from mosis.litestream import Litestream
 from mosis.operations import allocator, front_end
 from mosis.operations.front_end import FrontEnd
+from mosis.store import download_batches, front_index
 
 log = logging.getLogger("mosis.commands.front_end")
 INDEX_SECONDS = 0.5  # between two looks for a newer signed index
-
-
-def schema_number() -> int:
-    """The number of this program's schema."""
-    return len(list((HERE / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql")))
 
 
 def check(config: Config) -> None:
@@ -62,17 +57,17 @@ class Upkeep:
         self._stopping.set()
         self._thread.join(timeout_seconds)
         if not self._thread.is_alive():
-            self._try(store.keep_counts)
+            self._try(download_batches.keep_counts)
 
     def _run(self) -> None:
         report_at = 0.0
         while not self._stopping.is_set():
             now = time.monotonic()
             if self.env.db.data_version() > 0:
-                self._try(store.refresh_indexes)
+                self._try(front_index.refresh)
                 if now >= report_at:
-                    self._try(store.report_downloads)
-                    report_at = now + store.REPORT_SECONDS
+                    self._try(download_batches.report)
+                    report_at = now + download_batches.EVERY_SECONDS
             self._stopping.wait(INDEX_SECONDS)
 
     def _try(self, work: Any) -> None:
@@ -85,27 +80,17 @@ class Upkeep:
 def serve_store(config: Config) -> int:
     """Serve the store from copies of the primary's database until SIGTERM or SIGINT; the second signal
     ends the process at once. Raises ConfigError, BackupError, OSError."""
-    from mosis.application import build_store
+    from mosis.commands.application import build_store
 
     check(config)
     allocator.tune()
-    sys.setswitchinterval(0.001)  # as for the portal
     config.data_dir.mkdir(parents=True, exist_ok=True)
     env = make_reading_context(config)
-    following, upkeep = FrontEnd(env, schema_number()), Upkeep(env)
+    following, upkeep = FrontEnd(env, newest_schema()), Upkeep(env)
     server = make_server(env, build_store(env), config.data_dir / "spool")
     following.start()
     upkeep.start()
-    asked: list[float] = []
-
-    def stop(number: int, _frame: Any) -> None:
-        if asked:
-            raise SystemExit(128 + number)
-        asked.append(time.monotonic())
-        threading.Thread(target=server.stop, args=(STOP_SECONDS,), name="stopping").start()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    end_on_signal(lambda: server.stop(STOP_SECONDS))
     print(welcome(config, server.port), file=sys.stderr, flush=True)
     allocator.started()
     server.run()

@@ -1,6 +1,8 @@
-"""The process: migrate and open the databases, serve until a signal, stop in order."""
+"""The process: migrate and open the databases, serve until a signal, stop in order; its log."""
 
 import errno
+import json
+import logging
 import os
 import signal
 import sys
@@ -19,6 +21,7 @@ from mosis.database import has_tables, migrate
 from mosis.litestream import BackupError, Litestream
 from mosis.operations import allocator, front_end, heartbeat, seen_requests
 from mosis.outbound.lease import Lease, SharedFence
+from mosis.validation.strict_json import dump_json
 
 HERE = Path(__file__).resolve().parents[2]  # the directory of portal.py, schema.sql and migrations/
 # Seconds for running requests and jobs to finish; the rest of ten seconds is for Litestream's last
@@ -68,26 +71,31 @@ def migrate_databases(
     ]
 
 
+def newest_schema() -> int:
+    """The number of this program's schema."""
+    return len(list((HERE / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql")))
+
+
 def open_migrated(config: Config) -> Context:
     """The context over migrated databases."""
-    from mosis import store
+    from mosis.store import index_keys
 
     migrate_databases(config)
     env = make_context(config)
-    store.index_keys(env)  # created at the first start
+    index_keys.index_keys(env)  # created at the first start
     return env
 
 
 def restore_if_lost(config: Config) -> int | None:
     """If a replica is configured: restore a missing database, and take the lock for replication.
     Raises BackupError."""
-    from mosis.operations import backup
+    from mosis.operations.backup import restoring
 
     litestream = Litestream(config)
     if not litestream.wanted:
         return None
     lock = litestream.hold()
-    if backup.restore_lost(config, litestream):
+    if restoring.restore_lost(config, litestream):
         print(
             f"portal: {config.database_path} was missing and has been restored from the replica.",
             file=sys.stderr,
@@ -116,7 +124,7 @@ def check_preconditions(command: str, config: Config) -> None:
     """Refuse a command that would harm the next start: one that creates files of root in the
     portal's directory, or an empty database in place of a lost one, which would be replicated over
     the good replica. Raises ConfigError, BackupError."""
-    from mosis.operations import backup
+    from mosis.operations.backup import bucket_copies
 
     folder = config.data_dir.stat() if config.data_dir.exists() else None
     if folder and folder.st_uid and not os.geteuid():
@@ -128,12 +136,12 @@ def check_preconditions(command: str, config: Config) -> None:
             [f"{complaint}: run this as `sudo -u '#{folder.st_uid}' -g '#{folder.st_gid}' ...`."]
         )
     refuse_folder_of_front_end(config)
-    if command != "restore" and Litestream(config).lost():
+    if command != "restore" and Litestream(config).source_if_lost():
         raise BackupError(
             f"{config.database_path} is missing, but its replica exists: start the "
             "portal, which restores it, then try again"
         )
-    if command != "restore" and backup.lacks_secrets(config):
+    if command != "restore" and bucket_copies.lacks_secrets(config):
         raise BackupError(
             "secrets are missing in the data folder, but the bucket has them: start the portal, "
             "which restores them, then try again"
@@ -159,7 +167,7 @@ def acquired(config: Config) -> tuple[int | None, Lease | None]:
 
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second signal ends the process at once."""
-    from mosis.application import build
+    from mosis.commands.application import build
     from mosis.operations.integrity import IntegrityMonitor
     from mosis.people import account_recovery, first_administrator
     from mosis.telemetry.maintenance import Maintenance
@@ -168,7 +176,6 @@ def serve(config: Config) -> int:
     refuse_folder_of_front_end(config)
     lock, lease = acquired(config)
     allocator.tune()
-    sys.setswitchinterval(0.001)  # s that a read waits for a thread that computes (default: 0.005)
     env = open_migrated(config)
     if lease is not None:
         standby.hand_over(env, lease)
@@ -181,15 +188,6 @@ def serve(config: Config) -> int:
     worker.start()
     upkeep.start()
     start_replication(env, lock)
-    asked: list[float] = []
-
-    def stop(number: int, _frame: Any) -> None:
-        if asked:
-            raise SystemExit(128 + number)
-        asked.append(time.monotonic())
-        threading.Thread(
-            target=end, name="stopping"
-        ).start()  # not in the signal handler: the interrupted code may hold a lock
 
     def end() -> None:
         server.stop(STOP_SECONDS)
@@ -202,8 +200,7 @@ def serve(config: Config) -> int:
     def left() -> float:
         return max(0.1, asked[0] + STOP_SECONDS - time.monotonic()) if asked else STOP_SECONDS
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    asked = end_on_signal(end)
     print(welcome(config, server.port), file=sys.stderr, flush=True)
     if (link := first_administrator.make_link(env)) is not None:
         print(SETUP.format(link=link), file=sys.stderr, flush=True)
@@ -221,14 +218,30 @@ def serve(config: Config) -> int:
     return 0
 
 
+def end_on_signal(end: Callable[[], None]) -> list[float]:
+    """Have the first SIGTERM or SIGINT call `end`, and the second end the process at once. The list
+    gets the time of the first (monotonic)."""
+    asked: list[float] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        if asked:
+            raise SystemExit(128 + number)
+        asked.append(time.monotonic())
+        # not in the signal handler: the interrupted code may hold a lock
+        threading.Thread(target=end, name="stopping").start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return asked
+
+
 def start_replication(env: Context, lock: int | None) -> None:
     """Start Litestream, if there is to be a replica, after the secrets were uploaded."""
-    from mosis.operations import backup
+    from mosis.operations.backup import bucket_copies
 
-    if (
-        env.replication is not None and lock is not None and env.db.damage is None
-    ):  # Litestream writes to the database, too
-        env.replication.start(lock, partial(backup.upload_secrets, env))
+    # Litestream writes to the database, too
+    if env.replication is not None and lock is not None and env.db.damage is None:
+        env.replication.start(lock, partial(bucket_copies.upload_secrets, env))
         heartbeat.beat(env)
 
 
@@ -390,3 +403,35 @@ def _backup_row(litestream: Litestream) -> str:
             "NOT RUNNING: the program `litestream` is missing; pip install 'mosis-portal[backup]'"
         )
     return f"every commit goes to {litestream.replica_dir or 'BACKUP_URL'}"
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per line: time, level, logger, message, and the fields passed as `extra`."""
+
+    _plain = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = (
+            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z"
+        )
+        line: dict[str, Any] = {
+            "time": moment,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        line["message"] = record.getMessage()
+        line |= {name: value for name, value in vars(record).items() if name not in self._plain}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        try:
+            return dump_json(line).decode()
+        except (TypeError, UnicodeEncodeError):  # a value without a form in JSON or UTF-8
+            return json.dumps(line, default=str)
+
+
+def configure_logging(config: Config) -> None:
+    """Log to standard output, one JSON object per line."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)

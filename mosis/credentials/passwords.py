@@ -23,7 +23,6 @@ class Cost:
 # First recommendation of the OWASP Password Storage Cheat Sheet; about 30 ms per hash.
 OWASP = Cost(memory_kib=19456, iterations=2, lanes=1)
 LONGEST = 1024
-SHORTEST = 10
 # At most two hashes at a time, so that a burst of sign-ins needs 38 MiB and two cores.
 _places = threading.BoundedSemaphore(2)
 

@@ -7,13 +7,12 @@ committed so far.
 """
 
 import logging
+import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -25,6 +24,7 @@ from mosis.database.raw import (
     translated,
     undone,
 )
+from mosis.database.tables import Stored, select
 from mosis.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -34,13 +34,6 @@ log = logging.getLogger("mosis.database")
 
 Row = TypeVar("Row")
 STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
-
-
-@cache
-def columns(record: type, table: str = "") -> str:
-    """The SELECT list of a dataclass: its fields in order, each prefixed with `table` if given."""
-    prefix = f"{table}." if table else ""
-    return ", ".join(prefix + each.name for each in fields(record))
 
 
 class Connection:
@@ -111,11 +104,21 @@ class Connection:
         row = self._first(sql, values)
         return row if row is None or into is None else into(*row)
 
-    def get(self, what: str, sql: str, *values: Any, into: type[Row]) -> Row:
-        """As `one`, but raises NotFound, which names `what`, if there is no row."""
-        found = self.one(sql, *values, into=into)
+    def select(self, record: type[Stored], where: str, *values: Any) -> list[Stored]:
+        """Every row of the record's table that meets a condition; an order and a limit may follow it."""
+        return self.all(select(record, where), *values, into=record)
+
+    def find(self, record: type[Stored], where: str, *values: Any) -> Stored | None:
+        """The first row of `select`; None if there is none."""
+        return self.one(select(record, where), *values, into=record)
+
+    def get(self, record: type[Stored], where: str, *values: Any, what: str = "") -> Stored:
+        """As `find`, but raises NotFound, which names `what` (default: the words of the class), if
+        there is no row."""
+        found = self.find(record, where, *values)
         if found is None:
-            raise NotFound(what)
+            words = re.sub("(?<!^)(?=[A-Z])", " ", record.__name__).lower()
+            raise NotFound(what or words)
         return found
 
     def dicts(self, sql: str, *values: Any) -> list[dict[str, Any]]:
@@ -313,9 +316,8 @@ class Connection:
             return
         self._execute("BEGIN")
         try:
-            self._execute(
-                "SELECT 1 FROM sqlite_schema LIMIT 1"
-            ).fetchone()  # BEGIN alone reads nothing
+            # BEGIN alone reads nothing
+            self._execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
             yield
         finally:
             if self.writing:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from mosis.database.connection import Connection
+from mosis.database.tables import Stored
 from mosis.errors import Malformed
 from mosis.records import dataclass
 
@@ -47,19 +48,20 @@ def page(
 
 
 def newest_first(
-    db: Connection, select: str, *values: Any, wanted: PageRequest, into: type[Item], by: str = "id"
-) -> Page[Item]:
-    """A page of rows, the largest `by` first: a column that grows, such as a UUIDv7. `select` ends
-    with its WHERE clause, whose numbered placeholders take the values."""
+    db: Connection,
+    record: type[Stored],
+    where: str,
+    *values: Any,
+    wanted: PageRequest,
+    by: str = "id",
+) -> Page[Stored]:
+    """A page of rows, the largest `by` first: a column that grows, such as a UUIDv7. The numbered
+    placeholders of the condition take the values."""
     most, after = len(values) + 1, len(values) + 2
-    rows = db.all(
-        f"{select}{f' AND {by} < ?{after}' if wanted.after else ''} ORDER BY {by} DESC LIMIT ?{most}",
-        *values,
-        wanted.limit + 1,
-        *(wanted.after or ()),
-        into=into,
-    )
-    return page(rows, wanted, lambda row: (getattr(row, by.rpartition(".")[2]),))
+    beyond = f" AND {by} < ?{after}" if wanted.after else ""
+    where = f"{where}{beyond} ORDER BY {by} DESC LIMIT ?{most}"
+    rows = db.select(record, where, *values, wanted.limit + 1, *(wanted.after or ()))
+    return page(rows, wanted, lambda row: (getattr(row, by),))
 
 
 def cursor(position: tuple[Any, ...]) -> str:

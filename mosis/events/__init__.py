@@ -7,7 +7,7 @@ from typing import Any
 from mosis import jobs
 from mosis.caller import Caller
 from mosis.clock import CORRECTED_SECONDS, seconds
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Malformed
 from mosis.events.kinds import KINDS as KINDS
@@ -22,7 +22,7 @@ URGENT = "security."  # kinds whose mail is not delayed by others
 
 
 @dataclass(frozen=True)
-class Event:
+class Event(Record, table="events"):
     """A row of `events`."""
 
     number: int
@@ -161,7 +161,7 @@ def mail_choices(db: Connection, developer_id: str) -> dict[str, bool]:
 
 def find(db: Connection, event_id: str) -> Event | None:
     """The event with this id, or None."""
-    return db.one(f"SELECT {columns(Event)} FROM events WHERE id = ?", event_id, into=Event)
+    return db.find(Event, "id = ?", event_id)
 
 
 def mark_read(db: Connection, developer_id: str, event_id: str | None = None) -> int:
@@ -194,16 +194,16 @@ def after(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Event]:
         caller.scopes is not None,
         None if caller.apps is None else json.dumps(sorted(caller.apps)),
     )
-    rows = db.all(
-        f"SELECT {columns(Event)} FROM events WHERE developer_id = ?1 AND number > ?2 AND (?3 = 0 OR package_id IS NOT NULL)"
-        " AND (?4 IS NULL OR package_id IN (SELECT package_id FROM apps WHERE id IN (SELECT value FROM json_each(?4))))"
-        " ORDER BY number LIMIT ?5",
+    rows = db.select(
+        Event,
+        "developer_id = ?1 AND number > ?2 AND (?3 = 0 OR package_id IS NOT NULL) AND (?4 IS NULL"
+        " OR package_id IN (SELECT package_id FROM apps WHERE id IN (SELECT value FROM"
+        " json_each(?4)))) ORDER BY number LIMIT ?5",
         caller.account,
         wanted.position or 0,
         int(limited),
         only,
         wanted.limit + 1,
-        into=Event,
     )
     return page(rows, wanted, lambda event: (event.number,))
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from mosis.config import Config
 from mosis.database import has_tables
-from mosis.disk import flush, write_new
+from mosis.disk import flush, replace
 
 log = logging.getLogger("mosis.operations.backup")
 
@@ -50,9 +50,8 @@ class Litestream:
         self.folder = config.data_dir
         name = "litestream.yml" if generation is None else f"litestream-{generation}.yml"
         self.settings_path = self.folder / name
-        self.state_dir = (
-            self.folder / f".{self.database.name}-litestream"
-        )  # Litestream's own files beside a database
+        # Litestream's own files beside a database
+        self.state_dir = self.folder / f".{self.database.name}-litestream"
         self.url = of_generation(config.backup_url, self.generation)
         self.replica_dir = (
             config.backups_dir / "portal" if config.backups_dir and not config.backup_url else None
@@ -89,12 +88,7 @@ class Litestream:
     def write_settings(self) -> None:
         """Write the configuration with mode 0600: a replica's URL can contain a password."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = self.settings_path.with_suffix(".part")
-        with open(
-            os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-        ) as file:
-            json.dump(self.settings(), file, indent=1)
-        fresh.replace(self.settings_path)
+        replace(self.settings_path, [json.dumps(self.settings(), indent=1).encode()])
 
     def command(self, action: str, *arguments: str) -> list[str]:
         """The command line of one action. Raises BackupError if the program is missing."""
@@ -244,17 +238,17 @@ class Litestream:
                     ) from None
                 time.sleep(0.05)
 
-    def lost(self) -> bool:
-        """Whether the database is missing, empty or without tables while a replica of it exists. A
-        new database would then be replicated over the good replica. Raises BackupError if it
-        cannot be determined whether there is a replica."""
+    def source_if_lost(self) -> "Litestream | None":
+        """The replica of a database that is missing, empty or without tables; None where nothing is
+        lost or there is no replica. A new database would be replicated over the good replica.
+        Raises BackupError if it cannot be determined whether there is one."""
         if not self.wanted or has_tables(self.database):
-            return False
+            return None
         if self.program is None:
             if self.replica_dir is not None and self.replica_dir.exists():
                 self.command("restore")  # says that it is missing
-            return False
-        return self.with_files() is not None
+            return None
+        return self.with_files()
 
     def with_files(self) -> "Litestream | None":
         """The replica of the newest generation, up to this one, that has files; None if none has.
@@ -265,23 +259,17 @@ class Litestream:
                 return found
         return None
 
-    def restore_if_lost(self) -> bool:
-        """At start: restore a lost database; whether it was restored. Raises BackupError if there
-        is a replica that cannot be restored: an empty portal must not replace a good replica."""
-        if not self.lost():
-            return False
+    def restore_lost(self, source: "Litestream") -> None:
+        """At start: restore a lost database. Raises BackupError if the replica cannot be restored: an
+        empty portal must not replace a good replica."""
         left = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        for path in beside(
-            self.database
-        ):  # a WAL without its database; never deleted, never applied to another database
+        # a WAL without its database; never deleted, never applied to another database
+        for path in beside(self.database):
             path.rename(path.with_name(f"{path.name}.left-{left}"))
         self.reset()
-        (self.with_files() or self).restore(self.database)
-        log.warning(
-            "database was missing; restored from the replica",
-            extra={"bytes": self.database.stat().st_size},
-        )
-        return True
+        source.restore(self.database)
+        size_bytes = self.database.stat().st_size
+        log.warning("database was missing; restored from the replica", extra={"bytes": size_bytes})
 
 
 def generation_of(folder: Path) -> int | None:
@@ -299,9 +287,7 @@ def write_generation(folder: Path, generation: int) -> None:
     """Have this data folder belong to a generation from now on; flushed."""
     path = folder / GENERATION
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    write_new(part, [f"{generation}\n".encode()])
-    part.rename(path)
+    replace(path, [f"{generation}\n".encode()])
     flush(path.parent)
 
 

@@ -20,17 +20,15 @@ from mosis.records import dataclass
 log = logging.getLogger("mosis.operations.backup")
 
 TICK_SECONDS = 0.5
-PROBE_SECONDS = (
-    2.0  # interval of asking whether every commit is in the replica, while there are new ones
-)
+# interval of asking whether every commit is in the replica, while there are new ones
+PROBE_SECONDS = 2.0
 LONGEST_BACKOFF_SECONDS = 60.0
 STEADY_SECONDS = 60.0  # after running this long, the restart delay is reset
 HEAL_AFTER_SECONDS = 60.0  # without progress; /readyz fails after 30
 HEAL_EVERY_SECONDS = 600.0
 SYNC_SECONDS = 10
-LAST_SYNC_SECONDS = (
-    3  # together with END_SECONDS and the stop time of requests less than ten seconds
-)
+# together with END_SECONDS and the stop time of requests less than ten seconds
+LAST_SYNC_SECONDS = 3
 END_SECONDS = 2.5
 
 
@@ -64,9 +62,8 @@ class Replication:
         self._probe_at = 0.0
         self._healed = float("-inf")
         self._seen: tuple[int, int] | None = None  # the WAL at the last check
-        self._waiting_since: float | None = (
-            time.monotonic()
-        )  # when the oldest unconfirmed commit was seen
+        # when the oldest unconfirmed commit was seen
+        self._waiting_since: float | None = time.monotonic()
         self._trouble: str | None = None
 
     def start(self, lock: int, first: Callable[[], None] = lambda: None) -> None:
@@ -82,9 +79,8 @@ class Replication:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(LAST_SYNC_SECONDS + END_SECONDS)
-            if (
-                self._thread.is_alive() and (child := self._child) is not None
-            ):  # it is blocked on a request
+            # it is blocked on a request
+            if self._thread.is_alive() and (child := self._child) is not None:
                 child.kill()
                 self._thread.join(1)
         if self._lock is not None:
@@ -121,9 +117,8 @@ class Replication:
         while not self._stopping.is_set():
             try:
                 self._tick()
-            except (
-                Exception
-            ):  # such as a full disk or no processes left; the next round tries again
+            except Exception:
+                # such as a full disk or no processes left; the next round tries again
                 log.exception("replica cannot be checked")
             self._stopping.wait(TICK_SECONDS)
         self._finish()  # by the thread that started it: PR_SET_PDEATHSIG kills a child when its parent thread ends (prctl(2))

@@ -7,9 +7,9 @@ from typing import Any
 
 from mosis import events
 from mosis.caller import Caller
-from mosis.clock import seconds
+from mosis.clock import HOUR, seconds
 from mosis.context import Context
-from mosis.database import Connection, columns
+from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import NotFound
 from mosis.events import Event
@@ -17,7 +17,6 @@ from mosis.jobs import Again
 from mosis.notifications import mails
 from mosis.people import accounts
 
-HOUR = 3600
 MAILS_AN_HOUR = 20  # messages to one account; security messages have the same limit of their own
 MOST_IN_ONE_MAIL = 200  # notifications in one summary mail
 TURN_SECONDS = 1.0  # a job that has sent mails for this long ends, so that others get their turn
@@ -43,11 +42,11 @@ def index(
     """The caller's notifications, newest first."""
     return newest_first(
         db,
-        f"SELECT {columns(Event)} FROM events WHERE developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)",
+        Event,
+        "developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)",
         caller.account,
         int(unread),
         wanted=wanted,
-        into=Event,
         by="number",
     )
 
@@ -127,14 +126,13 @@ def _mail(env: Context, developer_id: str, *, urgent: bool) -> Again | None:
 
 
 def _due_mails(db: Connection, developer_id: str, urgent: bool) -> list[Event]:
-    found = db.all(
-        f"SELECT {columns(Event)} FROM events WHERE developer_id = ? AND mail_due = 1 AND (kind LIKE ?) = ?"
-        " ORDER BY number LIMIT ?",
+    found = db.select(
+        Event,
+        "developer_id = ? AND mail_due = 1 AND (kind LIKE ?) = ? ORDER BY number LIMIT ?",
         developer_id,
         events.URGENT + "%",
         int(urgent),
         MOST_IN_ONE_MAIL,
-        into=Event,
     )
     return found
 

@@ -138,12 +138,9 @@ def _next(env: Context, event: Event) -> str:
     page = kind.page
     if event.kind == "review.message" and event.facts.get("sender") == "developer":
         page = "/console/reviews"  # it goes to the reviewer
-    address = page.format_map({name: quote(str(known[name]), safe="") for name in _named(page)})
+    named = [name for _, name, _, _ in Formatter().parse(page) if name]
+    address = page.format_map({name: quote(str(known[name]), safe="") for name in named})
     return f"{paragraph(one_line(kind.next.format_map(known)))}\n{env.url(address)}"
-
-
-def _named(text: str) -> list[str]:
-    return [name for _, name, _, _ in Formatter().parse(text) if name]
 
 
 def _footer(env: Context) -> str:

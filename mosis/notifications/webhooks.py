@@ -20,7 +20,7 @@ from mosis import audit, events
 from mosis.caller import PORTAL, Caller
 from mosis.clock import CORRECTED_SECONDS, seconds, text
 from mosis.context import Context
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Invalid, InvalidState
 from mosis.events import LONGEST_REST_SECONDS
@@ -30,16 +30,8 @@ from mosis.outbound import http
 from mosis.records import dataclass
 
 MOST = 10  # per account
-DELAYS = (
-    5,
-    30,
-    300,
-    1800,
-    7200,
-    14_400,
-    28_800,
-    33_600,
-)  # seconds before each further attempt; together just under a day
+# seconds before each further attempt; together just under a day
+DELAYS = (5, 30, 300, 1800, 7200, 14_400, 28_800, 33_600)
 GIVEN_UP_SECONDS = 24 * 3600
 SWITCHED_OFF_SECONDS = 7 * 24 * 3600
 OLD_SECRET_SECONDS = 24 * 3600
@@ -51,7 +43,7 @@ SECRET_PREFIX = "whsec_"
 
 
 @dataclass(frozen=True)
-class Webhook:
+class Webhook(Record, table="webhooks"):
     """A row of `webhooks`."""
 
     id: str
@@ -69,7 +61,7 @@ class Webhook:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class Delivery(Record, table="webhook_deliveries"):
     """A row of `webhook_deliveries`: one event for one webhook."""
 
     id: str
@@ -88,24 +80,12 @@ class Delivery:
 
 def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Webhook]:
     """The caller's webhooks, newest first."""
-    return newest_first(
-        db,
-        f"SELECT {columns(Webhook)} FROM webhooks WHERE developer_id = ?1",
-        caller.account,
-        wanted=wanted,
-        into=Webhook,
-    )
+    return newest_first(db, Webhook, "developer_id = ?1", caller.account, wanted=wanted)
 
 
 def get(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
     """One of the caller's webhooks. Raises NotFound."""
-    return db.get(
-        "webhook",
-        f"SELECT {columns(Webhook)} FROM webhooks WHERE id = ? AND developer_id = ?",
-        webhook_id,
-        caller.account,
-        into=Webhook,
-    )
+    return db.get(Webhook, "id = ? AND developer_id = ?", webhook_id, caller.account)
 
 
 def add(env: Context, db: Connection, caller: Caller, url: str, kinds: list[str] | None) -> Webhook:
@@ -144,11 +124,9 @@ def change(
     failures; switching off gives up the waiting deliveries. Raises Invalid."""
     if "url" in wanted:
         check_address(env, wanted["url"])
-        db.change("UPDATE webhooks SET url = ? WHERE id = ?", wanted["url"], webhook.id)
+        db.update("webhooks", "id = ?", webhook.id, url=wanted["url"])
     if "kinds" in wanted:
-        db.change(
-            "UPDATE webhooks SET kinds = ? WHERE id = ?", _listed(wanted["kinds"]), webhook.id
-        )
+        db.update("webhooks", "id = ?", webhook.id, kinds=_listed(wanted["kinds"]))
     if wanted.get("enabled") is True:
         db.change(
             "UPDATE webhooks SET enabled = 1, failures = 0, failing_since = NULL, rests_until = NULL WHERE id = ?",
@@ -189,13 +167,7 @@ def delete(db: Connection, caller: Caller, webhook: Webhook) -> None:
 
 def deliveries(db: Connection, webhook: Webhook, wanted: PageRequest) -> Page[Delivery]:
     """Deliveries, sent and waiting, newest first."""
-    return newest_first(
-        db,
-        f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ?1",
-        webhook.id,
-        wanted=wanted,
-        into=Delivery,
-    )
+    return newest_first(db, Delivery, "webhook_id = ?1", webhook.id, wanted=wanted)
 
 
 def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str) -> Delivery:
@@ -300,13 +272,13 @@ def _claim(db: Connection, webhook_id: str) -> tuple[Webhook, Delivery] | None:
         webhook = _by_id(db, webhook_id)
         if webhook is None or not webhook.enabled or _rests_until(db, webhook) > db.now:
             return None
-        delivery = db.one(
-            f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting'"
-            " AND (due_at <= ? OR due_at > ?) ORDER BY due_at, id LIMIT 1",
+        delivery = db.find(
+            Delivery,
+            "webhook_id = ? AND state = 'waiting' AND (due_at <= ? OR due_at > ?) ORDER BY due_at, id"
+            " LIMIT 1",
             webhook_id,
             db.now,
             db.clock.latest(DELAYS[-1]),
-            into=Delivery,
         )
         if delivery is None:
             return None
@@ -359,10 +331,7 @@ def _delivered(db: Connection, webhook: Webhook, delivery: Delivery, status: int
         db.now,
         delivery.id,
     )
-    db.change(
-        "UPDATE webhooks SET failures = 0, failing_since = NULL, rests_until = NULL WHERE id = ?",
-        webhook.id,
-    )
+    db.update("webhooks", "id = ?", webhook.id, failures=0, failing_since=None, rests_until=None)
 
 
 def _failed(
@@ -409,7 +378,7 @@ def _failed(
 
 
 def _switch_off(db: Connection, webhook: Webhook) -> None:
-    db.change("UPDATE webhooks SET enabled = 0 WHERE id = ?", webhook.id)
+    db.update("webhooks", "id = ?", webhook.id, enabled=0)
     db.change(
         "UPDATE webhook_deliveries SET state = 'failed', error = coalesce(error, 'switched off'), finished_at = ?"
         " WHERE webhook_id = ? AND state = 'waiting'",
@@ -430,17 +399,11 @@ def _rests_until(db: Connection, webhook: Webhook) -> str:
 
 
 def _by_id(db: Connection, webhook_id: str) -> Webhook | None:
-    return db.one(f"SELECT {columns(Webhook)} FROM webhooks WHERE id = ?", webhook_id, into=Webhook)
+    return db.find(Webhook, "id = ?", webhook_id)
 
 
 def _delivery(db: Connection, webhook: Webhook, delivery_id: str) -> Delivery:
-    return db.get(
-        "delivery",
-        f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE id = ? AND webhook_id = ?",
-        delivery_id,
-        webhook.id,
-        into=Delivery,
-    )
+    return db.get(Delivery, "id = ? AND webhook_id = ?", delivery_id, webhook.id)
 
 
 def check_address(env: Context, url: str) -> None:

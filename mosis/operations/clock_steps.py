@@ -10,7 +10,7 @@ import logging
 
 from mosis import audit, events, jobs
 from mosis.caller import PORTAL
-from mosis.clock import CORRECTED_SECONDS, seconds
+from mosis.clock import CORRECTED_SECONDS, DAY, seconds
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection
@@ -25,7 +25,6 @@ from mosis.people import (
 )
 from mosis.publishing import invitations, reviews, rollout_plans
 from mosis.records import dataclass
-from mosis.telemetry.rollups import DAY
 
 log = logging.getLogger("mosis.operations")
 STEADY_SECONDS = 6 * 3600

@@ -16,8 +16,8 @@ from mosis import disk
 from mosis.config import Config, ConfigError
 from mosis.ids import new_id
 from mosis.litestream import BackupError, Litestream
-from mosis.operations import backup, clock_steps, seen_requests
-from mosis.operations.backup import takeover
+from mosis.operations import clock_steps, seen_requests
+from mosis.operations.backup import bucket_copies, takeover
 from mosis.outbound.mail import Mailer
 from mosis.outbound.objects import Bucket, BucketUnavailable, ObjectError, open_bucket
 from mosis.packages.storage import NAME
@@ -99,7 +99,7 @@ def examine(config: Config, newest_schema: int, machine: Machine | None = None) 
     yield from _database(config, newest_schema)
     yield from _backup(config)
     yield from _bucket(config)
-    if found := backup.bucket_report(config):
+    if found := bucket_copies.report(config):
         yield Line(found[0], "secrets", found[1])
     if found := takeover.report(config):
         yield Line(found[0], "lease", found[1])

@@ -93,9 +93,8 @@ class FrontEnd:
         self._seen: Any = None  # the state of the followed file that was looked at
         self._refused: Refused | None = None
         self._trouble: str | None = None
-        self._look_at = self._counts_at = self._generation_at = (
-            0.0  # all times here are of the monotonic clock
-        )
+        # all times here are of the monotonic clock
+        self._look_at = self._counts_at = self._generation_at = 0.0
         self._anew_seconds = ANEW_SECONDS
         self._anew_at = self._last_anew = 0.0
         self._stopping = threading.Event()

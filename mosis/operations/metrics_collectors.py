@@ -12,7 +12,7 @@ from mosis import disk, jobs
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.metrics import Family, exposition, gauges
+from mosis.metrics import Family, exposition
 from mosis.operations.front_end import FrontEnd
 from mosis.packages.bucket_storage import BucketFiles
 from mosis.publishing import review_queue, versions
@@ -20,21 +20,10 @@ from mosis.records import dataclass
 
 # Error codes with which mosis/server/ and admission refuse a request.
 REFUSED = (
-    "ambiguous_request",
-    "expectation_failed",
-    "header_too_large",
-    "internal",
-    "invalid_token",
-    "malformed_request",
-    "no_space",
-    "not_implemented",
-    "request_timeout",
-    "suspended",
-    "too_large",
-    "too_many_uploads",
-    "unauthenticated",
-    "uri_too_long",
-)
+    "ambiguous_request", "expectation_failed", "header_too_large", "internal", "invalid_token",
+    "malformed_request", "no_space", "not_implemented", "request_timeout", "suspended", "too_large",
+    "too_many_uploads", "unauthenticated", "uri_too_long",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,7 +75,7 @@ def families(env: Context) -> Iterator[Family]:
     for name, counter in COUNTERS.items():
         counts = dict.fromkeys(product(*counter.labels.values()), 0.0)
         counts |= {(*labels.values(),): value for labels, value in env.measures.counted(name)}
-        family = Family(name, "counter", counter.help)
+        family = Family(name, counter.help, "counter")
         for values, count in counts.items():
             family.add(count, **dict(zip(counter.labels, values, strict=True)))
         yield family
@@ -99,7 +88,6 @@ def families(env: Context) -> Iterator[Family]:
     yield from process()
     damaged = Family(
         "portal_database_damaged",
-        "gauge",
         "1 once damage was found in a database, which is read-only from then on.",
     )
     for name, each in (("portal", env.db), ("telemetry", env.telemetry)):
@@ -115,8 +103,8 @@ def families(env: Context) -> Iterator[Family]:
     except Exception:
         found, readable = [], 0
     yield from found
-    yield from gauges(
-        {"portal_database_readable": ("1 while the portal's database can be read.", readable)}
+    yield Family("portal_database_readable", "1 while the portal's database can be read.").add(
+        readable
     )
 
 
@@ -131,9 +119,7 @@ def database(db: Connection) -> Iterator[Family]:
         db.all("SELECT state, count(*) FROM jobs WHERE state IN ('done', 'dead') GROUP BY state")
     )
     running = db.value("SELECT count(*) FROM jobs WHERE state = 'running'")
-    queue = Family(
-        "portal_jobs", "gauge", "Background jobs in the table; `due` are those that can run now."
-    )
+    queue = Family("portal_jobs", "Background jobs in the table; `due` are those that can run now.")
     for state, count in {
         "due": due,
         "later": waiting - due,
@@ -143,16 +129,11 @@ def database(db: Connection) -> Iterator[Family]:
         queue.add(count, state=state)
     yield queue
     age = max(0, seconds(now) - seconds(oldest)) if oldest else 0
-    yield from gauges(
-        {
-            "portal_jobs_oldest_due_seconds": (
-                "How long the job that is due longest has been waiting.",
-                age,
-            )
-        }
-    )
+    yield Family(
+        "portal_jobs_oldest_due_seconds", "How long the job that is due longest has been waiting."
+    ).add(age)
     watched = Family(
-        "portal_versions", "gauge", "Versions being checked, waiting for a reviewer, or halted."
+        "portal_versions", "Versions being checked, waiting for a reviewer, or halted."
     )
     counts = dict(
         db.all(
@@ -173,81 +154,66 @@ def business(db: Connection) -> Iterator[Family]:
         " (SELECT count(*) FROM developers WHERE erased_at IS NULL),"
         " (SELECT min(submitted_at) FROM reviews WHERE state IN ('waiting', 'claimed'))"
     )
-    apps = Family("portal_apps", "gauge", "Apps: all, and those that the store offers.")
+    apps = Family("portal_apps", "Apps: all, and those that the store offers.")
     yield apps.add(registered, state="all").add(offered, state="offered")
     waits = max(0, seconds(db.clock.now()) - seconds(oldest)) if oldest else 0
     usual = review_queue.median_wait_seconds(db) or 0
-    yield from gauges(
-        {
-            "portal_accounts": ("Accounts, without those that were erased.", accounts),
-            "portal_review_oldest_seconds": (
-                "How long the version that was submitted first has waited for a decision.",
-                waits,
-            ),
-            "portal_review_median_seconds": (
-                "The median time from submission to the decision of a reviewer over 30 days.",
-                usual,
-            ),
-        }
-    )
+    yield Family("portal_accounts", "Accounts, without those that were erased.").add(accounts)
+    yield Family(
+        "portal_review_oldest_seconds",
+        "How long the version that was submitted first has waited for a decision.",
+    ).add(waits)
+    yield Family(
+        "portal_review_median_seconds",
+        "The median time from submission to the decision of a reviewer over 30 days.",
+    ).add(usual)
 
 
 def bucket(env: Context) -> Iterator[Family]:
     """The bucket with the packages, where there is one; asked in the background."""
     if isinstance(env.files, BucketFiles):
         up = int(env.files.trouble() is None)
-        yield from gauges(
-            {"portal_bucket_up": ("1 while the bucket with the packages answers.", up)}
-        )
+        yield Family("portal_bucket_up", "1 while the bucket with the packages answers.").add(up)
 
 
 def cache(env: Context) -> Iterator[Family]:
     """The response cache of the store."""
     asked = Family(
         "portal_cache_requests_total",
-        "counter",
         "Lookups in the store's response cache, by result.",
+        "counter",
     )
     yield asked.add(env.cache.hits, result="hit").add(env.cache.misses, result="miss")
-    yield from gauges({"portal_cache_bytes": ("Size of cached responses.", env.cache.size_bytes)})
+    yield Family("portal_cache_bytes", "Size of cached responses.").add(env.cache.size_bytes)
 
 
 def disks(env: Context) -> Iterator[Family]:
     """The sizes of the databases, and the free space of their disks."""
     databases = {"portal": env.config.database_path, "telemetry": env.config.telemetry_path}
-    size = Family("portal_database_bytes", "gauge", "Size of a database file.")
-    wal = Family("portal_wal_bytes", "gauge", "Size of a database's write-ahead log.")
+    size = Family("portal_database_bytes", "Size of a database file.")
+    wal = Family("portal_wal_bytes", "Size of a database's write-ahead log.")
     for name, path in databases.items():
         size.add(_size(path), database=name)
         wal.add(_size(Path(f"{path}-wal")), database=name)
-    free = Family(
-        "portal_disk_free_bytes", "gauge", "Free space for the portal on the disk of a folder."
-    )
+    free = Family("portal_disk_free_bytes", "Free space for the portal on the disk of a folder.")
     for name, folder in (("data", env.config.data_dir), ("packages", env.config.packages_dir)):
         try:
             free.add(disk.free_bytes(folder), folder=name)
         except OSError:
             continue
     yield from (size, wal, free)
-    yield from gauges(
-        {
-            "portal_disk_reserve_bytes": (
-                "Uploads are refused below this.",
-                env.config.disk_reserve_bytes,
-            )
-        }
+    yield Family("portal_disk_reserve_bytes", "Uploads are refused below this.").add(
+        env.config.disk_reserve_bytes
     )
 
 
 def replica(env: Context) -> Iterator[Family]:
     """The state of Litestream; no samples where no replica is configured."""
-    running = Family("portal_replica_running", "gauge", "1 while Litestream runs.")
+    running = Family("portal_replica_running", "1 while Litestream runs.")
     behind = Family(
-        "portal_replica_behind_seconds",
-        "gauge",
-        "How long a commit has been waiting to be in the replica.",
+        "portal_replica_behind_seconds", "How long a commit has been waiting to be in the replica."
     )
-    restarts = Family("portal_replica_restarts", "gauge", "Restarts of Litestream.")
+    restarts = Family("portal_replica_restarts", "Restarts of Litestream.")
     if env.replication is not None:
         state = env.replication.state
         running.add(int(state.running))
@@ -261,21 +227,18 @@ def following(env: Context) -> Iterator[Family]:
     state = env.states[FrontEnd].state
     behind = Family(
         "portal_store_behind_seconds",
-        "gauge",
         "Age of the primary's last heartbeat in the data of a store front end.",
     )
     if state.behind_seconds is not None:
         behind.add(state.behind_seconds)
     yield behind
     yield Family(
-        "portal_store_copies_total", "counter", "Copies of the database that were read."
+        "portal_store_copies_total", "Copies of the database that were read.", "counter"
     ).add(state.copies)
     yield Family(
-        "portal_store_restores_total", "counter", "Times that the whole database was fetched."
+        "portal_store_restores_total", "Times that the whole database was fetched.", "counter"
     ).add(state.restores)
-    yield from gauges(
-        {"portal_store_following": ("1 while Litestream follows.", int(state.following))}
-    )
+    yield Family("portal_store_following", "1 while Litestream follows.").add(int(state.following))
 
 
 def process() -> Iterator[Family]:
@@ -289,22 +252,16 @@ def process() -> Iterator[Family]:
     except (OSError, ValueError):
         return
     ticks = os.sysconf("SC_CLK_TCK")
-    cpu = Family("process_cpu_seconds_total", "counter", "Processor time, user and system.")
+    cpu = Family("process_cpu_seconds_total", "Processor time, user and system.", "counter")
     yield cpu.add((int(after_name[11]) + int(after_name[12])) / ticks)
-    yield from gauges(
-        {
-            "process_resident_memory_bytes": (
-                "Memory that is in use.",
-                pages * os.sysconf("SC_PAGE_SIZE"),
-            ),
-            "process_open_fds": ("Open files and connections.", descriptors),
-            "process_threads": ("Threads.", int(after_name[17])),
-            "process_start_time_seconds": (
-                "When the process began, in seconds since 1970.",
-                booted + int(after_name[19]) / ticks,
-            ),
-        }
+    yield Family("process_resident_memory_bytes", "Memory that is in use.").add(
+        pages * os.sysconf("SC_PAGE_SIZE")
     )
+    yield Family("process_open_fds", "Open files and connections.").add(descriptors)
+    yield Family("process_threads", "Threads.").add(int(after_name[17]))
+    yield Family(
+        "process_start_time_seconds", "When the process began, in seconds since 1970."
+    ).add(booted + int(after_name[19]) / ticks)
 
 
 def _size(path: Path) -> int:

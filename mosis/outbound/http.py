@@ -26,9 +26,8 @@ from mosis.validation.strict_json import load_json
 
 WHOLE_SECONDS = 5.0  # for a webhook delivery
 PROVIDER_SECONDS = 10.0
-ANSWER_BYTES = (
-    64 * 1024
-)  # read of a receiver's response, so that a small one is complete before the connection ends
+# read of a receiver's response, so that a small one is complete before the connection ends
+ANSWER_BYTES = 64 * 1024
 LIMIT_BYTES = 1 << 20  # limit for a provider's response
 
 # A list of our own, because `ipaddress.is_global` allows multicast, NAT64 and 6to4
@@ -190,11 +189,8 @@ def _converse(
         if whole and late.is_set():  # shut down while the body was read; it may look complete
             raise TimeoutError
         return found
-    except (
-        OSError,
-        http.client.HTTPException,
-        ValueError,  # names that no resolver accepts
-    ) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # ValueError: a name that no resolver accepts
         slow = late.is_set() or isinstance(error, TimeoutError)
         reason = f"took longer than {seconds:g} seconds" if slow else _words(error)
         raise Unreachable(reason) from error

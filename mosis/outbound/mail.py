@@ -1,6 +1,7 @@
 """Sending mail by SMTP (RFC 5321), or writing it into a folder if no server is configured."""
 
 import os
+import socket
 import textwrap
 import threading
 import time
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from email.message import EmailMessage
     from smtplib import SMTP
 
-TIMEOUT_SECONDS = 15
+TIMEOUT_SECONDS = 15  # for every wait
+WHOLE_SECONDS = 60.0  # for a connection or a message
 IDLE_SECONDS = 10.0  # idle connections are closed after this
 LINE_BYTES = 998  # of a line (RFC 5321, section 4.5.3.1.6); servers refuse longer ones
 MESSAGES_OF_ONE = 100  # messages per connection; servers close longer ones
@@ -165,7 +167,7 @@ class Mailer:
         import smtplib
 
         try:
-            with self._session(self.url or "") as server:
+            with self._session(self.url or "") as server, _bounded(server):
                 server.ehlo_or_helo_if_needed()
                 for step in (partial(server.mail, self.sender), partial(server.rcpt, to)):
                     code, answer = step()
@@ -179,12 +181,13 @@ class Mailer:
     def _hand_over(self, url: str, message: "EmailMessage") -> None:
         connection = self._reused(url) or _Idle(url, _connect(url))
         try:
-            if connection.server.has_extn("8bitmime"):
-                connection.server.send_message(message, mail_options=("BODY=8BITMIME",))
-            else:
-                if message["Content-Transfer-Encoding"] == "8bit":
-                    message.set_content(message.get_content(), cte="quoted-printable")
-                connection.server.send_message(message)
+            with _bounded(connection.server):
+                if connection.server.has_extn("8bitmime"):
+                    connection.server.send_message(message, mail_options=("BODY=8BITMIME",))
+                else:
+                    if message["Content-Transfer-Encoding"] == "8bit":
+                        message.set_content(message.get_content(), cte="quoted-printable")
+                    connection.server.send_message(message)
         except BaseException:
             connection.server.close()
             raise
@@ -206,7 +209,7 @@ class Mailer:
                 if not self._open:
                     return None
                 found = self._open.pop()
-            with suppress(OSError, smtplib.SMTPException):
+            with suppress(OSError, smtplib.SMTPException), _bounded(found.server):
                 if found.url == url and found.server.noop()[0] == 250:
                     return found
             found.server.close()
@@ -214,8 +217,10 @@ class Mailer:
     @contextmanager
     def _session(self, url: str) -> Iterator["SMTP"]:
         server = _connect(url)
-        with server:
+        try:
             yield server
+        finally:
+            _quit(server)
 
 
 @dataclass
@@ -242,26 +247,49 @@ def _connect(url: str) -> "SMTP":
         parts.port or (465 if secure else 587 if starttls else 25),
     )
     server = (
-        smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=context)
+        smtplib.SMTP_SSL(timeout=TIMEOUT_SECONDS, context=context)
         if secure
-        else smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
+        else smtplib.SMTP(timeout=TIMEOUT_SECONDS)
     )
+    server._host = host  # type: ignore[attr-defined]  # of the certificate; `connect` does not set it
     try:
-        if starttls:
-            server.starttls(context=context)
-        if parts.username:
-            server.login(unquote(parts.username), unquote(parts.password or ""))
+        with _bounded(server):
+            code, banner = server.connect(host, port)
+            if code != 220:
+                raise smtplib.SMTPConnectError(code, banner)
+            if starttls:
+                server.starttls(context=context)
+            if parts.username:
+                server.login(unquote(parts.username), unquote(parts.password or ""))
     except BaseException:
         server.close()
         raise
     return server
 
 
+@contextmanager
+def _bounded(server: "SMTP") -> Iterator[None]:
+    """Shut the connection down when this takes longer than WHOLE_SECONDS: a server that sends a line
+    now and then never reaches the time limit of a single wait."""
+    alarm = threading.Timer(WHOLE_SECONDS, _shut, [server])
+    alarm.daemon = True
+    alarm.start()
+    try:
+        yield
+    finally:
+        alarm.cancel()
+
+
+def _shut(server: "SMTP") -> None:
+    with suppress(OSError, AttributeError):  # it has no socket before it is connected
+        server.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+
+
 def _quit(server: "SMTP") -> None:
     """End the session with QUIT, ignoring errors."""
     import smtplib
 
-    with suppress(OSError, smtplib.SMTPException):
+    with suppress(OSError, smtplib.SMTPException), _bounded(server):
         server.quit()
     server.close()
 

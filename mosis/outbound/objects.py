@@ -246,7 +246,7 @@ class Bucket:
         import obstore
 
         left = size_bytes - start
-        deadline = time.monotonic() + _transfer_seconds(left)
+        deadline = time.monotonic() + TRANSFER_SECONDS + (1 << _scale(left))
         with _errors(self, name):
             result = obstore.get(
                 self._store_for(_scale(left)),
@@ -362,10 +362,6 @@ def _scale(size_bytes: int) -> int:
     if size_bytes <= SMALL_BYTES:
         return 0
     return max(1, ((size_bytes >> 20) + 1).bit_length())
-
-
-def _transfer_seconds(size_bytes: int) -> float:
-    return float(TRANSFER_SECONDS + (1 << _scale(size_bytes)))
 
 
 def _checked(name: str) -> str:

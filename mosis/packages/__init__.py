@@ -152,9 +152,8 @@ class _Inspection:
                     size += len(block)
                     start += block[: max(0, limit + 1 - len(start))]
             except Unreadable as error:
-                if (
-                    error.finding.code != "file_too_large"
-                ):  # the finding is already there, from the header
+                # the finding is already there, from the header
+                if error.finding.code != "file_too_large":
                     self.findings.append(error.finding)
                 continue
             digests[name] = digest.digest()

@@ -6,8 +6,8 @@ from typing import Any
 
 from mosis.packages.findings import Finding
 from mosis.validation import names
-from mosis.validation.addresses import EMAIL_ADDRESS, WEB_ADDRESS, WHAT_IS_WRONG
 from mosis.validation.choices import closest, one_of
+from mosis.validation.names import EMAIL_ADDRESS, WEB_ADDRESS, WHAT_IS_WRONG
 
 # Permission: what it allows. Normal permissions are granted without asking the user.
 NORMAL_PERMISSIONS = {

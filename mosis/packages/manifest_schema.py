@@ -10,7 +10,7 @@ from typing import Any
 
 from mosis.packages import manifest
 from mosis.validation import names
-from mosis.validation.addresses import EMAIL_ADDRESS, WEB_ADDRESS
+from mosis.validation.names import EMAIL_ADDRESS, WEB_ADDRESS
 
 PATH = "/docs/manifest.schema.json"
 _END = "$(?!\n)"  # end of text: `$` means that in ECMA-262, but not in Python

@@ -32,9 +32,8 @@ _SMALL_ORDER_Y = frozenset({
     55188659117513257062467267217118295137698188065244968500265048394206261417927,
 })  # fmt: skip
 _PEM = re.compile(r"-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----")
-_SPKI_ED25519 = bytes.fromhex(
-    "302a300506032b6570032100"
-)  # SubjectPublicKeyInfo of RFC 8410, without the key
+# SubjectPublicKeyInfo of RFC 8410, without the key
+_SPKI_ED25519 = bytes.fromhex("302a300506032b6570032100")
 
 
 def parse_public_key(text: str) -> bytes:

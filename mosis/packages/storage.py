@@ -56,9 +56,8 @@ class Files:
         self.root = packages_dir
         self.incoming = packages_dir / "incoming"
         self.reserve_bytes = reserve_bytes
-        self._good = RevisionCache(
-            4 << 20
-        )  # hashes already compared with their file, of about ten thousand files
+        # hashes already compared with their file, of about ten thousand files
+        self._good = RevisionCache(4 << 20)
         self.incoming.mkdir(parents=True, exist_ok=True)
 
     def check_room(self, size_bytes: int, folder: Path | None = None) -> None:
@@ -85,9 +84,8 @@ class Files:
         Raises LimitReached `too_large`, Malformed if less than `expected_bytes` arrived,
         Unavailable `no_space` or `package_unavailable` (a directory that cannot be written).
         """
-        self.check_upload(
-            expected_bytes or 0
-        )  # other servers store the body before they call the application
+        # other servers store the body before they call the application
+        self.check_upload(expected_bytes or 0)
         path = self.incoming / new_id()
         digest, size = hashlib.sha256(), 0
         try:
@@ -127,10 +125,8 @@ class Files:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(received.path, target)
-            for folder in (
-                target.parents
-                # also existing ones: the process that made them may have been stopped before flushing
-            ):
+            # also existing ones: the process that made them may have been stopped before flushing
+            for folder in target.parents:
                 disk.flush(folder)
                 if folder == self.root:
                     break

@@ -14,7 +14,7 @@ from mosis.caller import Caller
 from mosis.clock import Clock, seconds
 from mosis.context import Context
 from mosis.credentials import passwords, tokens
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import email_tokens, revocation, second_factor
@@ -25,7 +25,7 @@ GRACE_SECONDS = 10  # a client that lost the response to a refresh may retry for
 
 
 @dataclass(frozen=True)
-class Developer:
+class Developer(Record, table="developers"):
     """A row of `developers`, without what only the database needs."""
 
     id: str
@@ -39,7 +39,7 @@ class Developer:
 
 
 @dataclass(frozen=True)
-class Session:
+class Session(Record, table="sessions"):
     """One sign-in on one device."""
 
     id: str
@@ -69,19 +69,20 @@ class SignedIn:
 
 def get(db: Connection, developer_id: str) -> Developer:
     """The account. Raises NotFound."""
-    return db.get(
-        "developer",
-        f"SELECT {columns(Developer)} FROM developers WHERE id = ?",
-        developer_id,
-        into=Developer,
-    )
+    return db.get(Developer, "id = ?", developer_id)
 
 
 def find_by_email(db: Connection, email: str) -> Developer | None:
     """The account with this address, compared without regard to case; None if there is none."""
-    return db.one(
-        f"SELECT {columns(Developer)} FROM developers WHERE email = ?", email, into=Developer
-    )
+    return db.find(Developer, "email = ?", email)
+
+
+def get_by_email(db: Connection, email: str) -> Developer:
+    """As `find_by_email`. Raises NotFound."""
+    found = find_by_email(db, email)
+    if found is None:
+        raise NotFound("account")
+    return found
 
 
 def is_held(db: Connection, email: str, developer_id: str) -> bool:
@@ -196,9 +197,7 @@ def login(env: Context, db: Connection, caller: Caller, email: str, password: st
     with db.write():
         developer = unchanged(db, developer)
         if new_hash:
-            db.change(
-                "UPDATE developers SET password_hash = ? WHERE id = ?", new_hash, developer.id
-            )
+            db.update("developers", "id = ?", developer.id, password_hash=new_hash)
         refusal = second_factor.required(env, db, developer.id)
         if refusal is None:
             return sign_in(env, db, caller, developer)
@@ -221,9 +220,7 @@ def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedI
     session_id, generation = tokens.split_refresh(token)
     refusal = Denied("invalid_token", "This refresh token is no longer valid; sign in again.")
     with db.write():
-        session = db.one(
-            f"SELECT {columns(Session)} FROM sessions WHERE id = ?", session_id, into=Session
-        )
+        session = db.find(Session, "id = ?", session_id)
         if session is None or not tokens.same(
             token, tokens.make_refresh(env.secret, session_id, session.seed, generation)
         ):
@@ -252,13 +249,8 @@ def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedI
         owner = replace(caller, developer_id=session.developer_id)
         audit.add(db, owner, "session.token_reused", session.id)
         revocation.end_made_by(db, owner, session.developer_id, session.id)
-        events.add(
-            db,
-            session.developer_id,
-            "security.token_reused",
-            client=session.client,
-            network=caller.network,
-        )
+        facts = {"client": session.client, "network": caller.network}
+        events.add(db, session.developer_id, "security.token_reused", **facts)
     raise refusal
 
 
@@ -280,11 +272,8 @@ def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
 
 def end_session(db: Connection, session_id: str, reason: str) -> None:
     """End one session, in the running transaction."""
-    db.change(
-        "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE id = ? AND ended_at IS NULL",
-        db.now,
-        reason,
-        session_id,
+    db.update(
+        "sessions", "id = ? AND ended_at IS NULL", session_id, ended_at=db.now, end_reason=reason
     )
 
 
@@ -292,7 +281,7 @@ def change(db: Connection, caller: Caller, changes: dict[str, Any]) -> Developer
     """Change the caller's own name, in the running transaction."""
     account = caller.account
     if "name" in changes:
-        db.change("UPDATE developers SET name = ? WHERE id = ?", changes["name"], account)
+        db.update("developers", "id = ?", account, name=changes["name"])
         audit.add(db, caller, "account.changed", account, fields=sorted(changes))
     return get(db, account)
 
@@ -308,14 +297,12 @@ def choose_mail(db: Connection, developer_id: str, choices: dict[str, bool]) -> 
 
 def set_email(db: Connection, developer_id: str, email: str) -> None:
     """Give an account an address that it has proved, in the running transaction."""
-    db.change(
-        "UPDATE developers SET email = ?, email_verified = 1 WHERE id = ?", email, developer_id
-    )
+    db.update("developers", "id = ?", developer_id, email=email, email_verified=1)
 
 
 def drop_password(db: Connection, developer_id: str) -> None:
     """Leave an account without a password, in the running transaction."""
-    db.change("UPDATE developers SET password_hash = NULL WHERE id = ?", developer_id)
+    db.update("developers", "id = ?", developer_id, password_hash=None)
 
 
 def delete_ended(db: Connection, before: str) -> None:
@@ -326,16 +313,22 @@ def delete_ended(db: Connection, before: str) -> None:
 def promote(db: Connection, email: str, role: str) -> Developer:
     """Give an account a role, from the command line. Raises NotFound."""
     with db.write():
-        developer = find_by_email(db, email)
-        if developer is None:
-            raise NotFound("developer")
+        developer = get_by_email(db, email)
         set_role(db, Caller(), developer.id, role)
         return get(db, developer.id)
 
 
+def check_another(caller: Caller, developer_id: str) -> None:
+    """Raises Denied `forbidden` for the caller's own account."""
+    if developer_id == caller.account:
+        raise Denied(
+            "forbidden", "Nobody changes their own role or suspension; ask another administrator."
+        )
+
+
 def set_role(db: Connection, caller: Caller, developer_id: str, role: str) -> None:
     """Give an account a role, in the running transaction; effective from the next request on."""
-    db.change("UPDATE developers SET role = ? WHERE id = ?", role, developer_id)
+    db.update("developers", "id = ?", developer_id, role=role)
     audit.add(db, caller, "account.role_changed", developer_id, owner_id=developer_id, role=role)
 
 
@@ -343,7 +336,7 @@ def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: 
     """Suspend an account or lift its suspension, in the running transaction. A suspension ends its
     sessions and API keys and withdraws every version that was never offered to devices. Lifting
     it restores none of these."""
-    db.change("UPDATE developers SET suspended = ? WHERE id = ?", int(suspended), developer_id)
+    db.update("developers", "id = ?", developer_id, suspended=int(suspended))
     if suspended:
         revocation.end(db, developer_id, revocation.SUSPENDED, "suspended")
         reviews.end_unreleased(db, caller, developer_id)
@@ -360,7 +353,7 @@ def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: 
 def set_password(db: Connection, caller: Caller, developer_id: str, password_hash: str) -> None:
     """Set a password, in the running transaction. Every session but the caller's ends, and the
     owner is notified."""
-    db.change("UPDATE developers SET password_hash = ? WHERE id = ?", password_hash, developer_id)
+    db.update("developers", "id = ?", developer_id, password_hash=password_hash)
     revocation.end(db, developer_id, revocation.SIGNED_OUT, "password", but=caller.session_id)
     audit.add(db, caller, "account.password_changed", developer_id, owner_id=developer_id)
     events.add(db, developer_id, "security.password_changed", network=caller.network)
@@ -381,10 +374,10 @@ def index(db: Connection, wanted: PageRequest, query: str = "") -> Page[Develope
     """All accounts, newest first, for operators; `query` is a substring of address or name."""
     return newest_first(
         db,
-        f"SELECT {columns(Developer)} FROM developers WHERE (?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))",
+        Developer,
+        "(?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))",
         query,
         wanted=wanted,
-        into=Developer,
     )
 
 
@@ -392,13 +385,12 @@ def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Sessio
     """The active sessions of the caller's account, newest first."""
     return newest_first(
         db,
-        f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL"
-        " AND expires_at > ?2 AND expires_at <= ?3",
+        Session,
+        "developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2 AND expires_at <= ?3",
         caller.account,
         db.clock.now(),
         _latest_expiry(db.clock),
         wanted=wanted,
-        into=Session,
     )
 
 
@@ -455,13 +447,8 @@ def sign_in(
     db.insert("sessions", **vars(session))
     audit.add(db, caller, "session.started", session.id)
     if known and (caller.network,) not in known:
-        events.add(
-            db,
-            developer.id,
-            "security.signed_in_elsewhere",
-            client=caller.client,
-            network=caller.network,
-        )
+        facts = {"client": caller.client, "network": caller.network}
+        events.add(db, developer.id, "security.signed_in_elsewhere", **facts)
     return _pair(env, developer, session)
 
 

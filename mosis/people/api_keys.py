@@ -8,7 +8,7 @@ from mosis.caller import SCOPES, Caller
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.credentials import tokens
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import revocation
@@ -28,7 +28,7 @@ _SEEN = (
 
 
 @dataclass(frozen=True)
-class ApiKey:
+class ApiKey(Record, table="api_keys"):
     """A row of `api_keys`; the key itself is stored as a hash only."""
 
     id: str
@@ -98,15 +98,8 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
             caller.key_id or caller.session_id,
         )
         db.insert("api_keys", **vars(key), hash=tokens.key_hash(secret))
-        audit.add(
-            db,
-            caller,
-            "api_key.added",
-            key.id,
-            prefix=key.prefix,
-            scopes=json.loads(key.scopes),
-            role=key.role,
-        )
+        facts = {"prefix": key.prefix, "scopes": json.loads(key.scopes), "role": key.role}
+        audit.add(db, caller, "api_key.added", key.id, **facts)
         return key, secret
 
 
@@ -125,24 +118,23 @@ def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ApiKey]:
     """The active API keys that the caller may see, newest first."""
     return newest_first(
         db,
-        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL",
+        ApiKey,
+        f"developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL",
         caller.account,
         _limited(caller),
         wanted=wanted,
-        into=ApiKey,
     )
 
 
 def get(db: Connection, caller: Caller, key_id: str) -> ApiKey:
     """One active API key that the caller may see. Raises NotFound."""
     return db.get(
-        "API key",
-        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND id = ?3"
-        " AND revoked_at IS NULL",
+        ApiKey,
+        f"developer_id = ?1 AND {_SEEN} AND id = ?3 AND revoked_at IS NULL",
         caller.account,
         _limited(caller),
         key_id,
-        into=ApiKey,
+        what="API key",
     )
 
 
@@ -160,9 +152,7 @@ def revoke(db: Connection, caller: Caller, key_id: str) -> None:
         key_id,
     ):
         raise NotFound("API key")
-    if db.change(
-        "UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", db.now, key_id
-    ):
+    if db.update("api_keys", "id = ? AND revoked_at IS NULL", key_id, revoked_at=db.now):
         audit.add(db, caller, "api_key.revoked", key_id)
     revocation.end_made_by(db, caller, caller.account, key_id)
 
@@ -191,7 +181,7 @@ def report(db: Connection, caller: Caller, secret: str) -> bool:
         revocation.end_made_by(db, caller, owner_id, key_id)
         if revoked_at is not None:
             return False
-        db.change("UPDATE api_keys SET revoked_at = ? WHERE id = ?", db.now, key_id)
+        db.update("api_keys", "id = ?", key_id, revoked_at=db.now)
         audit.add(db, caller, "api_key.reported", key_id, owner_id=owner_id)
         events.add(db, owner_id, "security.key_reported", name=name, prefix=prefix)
         return True
@@ -228,7 +218,7 @@ def notify_of_expiring(env: Context) -> None:
             db.now,
         )
         for key_id, developer_id, name, prefix, expires_at in ending:
-            db.change("UPDATE api_keys SET notified_at = ? WHERE id = ?", db.now, key_id)
+            db.update("api_keys", "id = ?", key_id, notified_at=db.now)
             events.add(
                 db, developer_id, "key.expiring", name=name, prefix=prefix, expires_at=expires_at
             )

@@ -50,7 +50,7 @@ def open_session(db: Connection, session_id: str) -> str:
     set before the sign-in (session fixation) is useless."""
     token = make_token()
     with db.write():
-        db.change("UPDATE sessions SET browser_hash = ? WHERE id = ?", _hash(token), session_id)
+        db.update("sessions", "id = ?", session_id, browser_hash=_hash(token))
     return token
 
 

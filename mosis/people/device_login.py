@@ -10,7 +10,7 @@ from mosis import audit
 from mosis.caller import Caller
 from mosis.clock import seconds
 from mosis.context import Context
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.errors import Malformed
 from mosis.people import accounts, second_factor
 from mosis.people.accounts import SignedIn
@@ -24,7 +24,7 @@ LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 
 
 @dataclass(frozen=True)
-class DeviceLogin:
+class DeviceLogin(Record, table="device_logins"):
     """A row of `device_logins`."""
 
     id: str
@@ -66,13 +66,12 @@ def find(db: Connection, user_code: str) -> DeviceLogin:
     same for wrong, expired and decided codes."""
     letters = "".join(letter for letter in user_code.upper() if letter.isalpha())
     return db.get(
-        "code (wrong, expired or used)",
-        f"SELECT {columns(DeviceLogin)} FROM device_logins WHERE user_code = ? AND state = 'waiting'"
-        " AND expires_at > ? AND expires_at <= ?",
+        DeviceLogin,
+        "user_code = ? AND state = 'waiting' AND expires_at > ? AND expires_at <= ?",
         f"{letters[:4]}-{letters[4:]}",
         db.clock.now(),
         db.clock.latest(LIFE_SECONDS),
-        into=DeviceLogin,
+        what="code (wrong, expired or used)",
     )
 
 
@@ -121,11 +120,7 @@ def poll(env: Context, db: Connection, caller: Caller, device_code: str) -> Sign
     """
     refusal: Malformed | None = None
     with db.write():
-        login = db.one(
-            f"SELECT {columns(DeviceLogin)} FROM device_logins WHERE device_code_hash = ?",
-            _hash(device_code),
-            into=DeviceLogin,
-        )
+        login = db.find(DeviceLogin, "device_code_hash = ?", _hash(device_code))
         longest = env.clock.latest(LIFE_SECONDS)
         if login is None or login.state == "spent" or not db.now < login.expires_at <= longest:
             raise _refusal("expired_token", "The device code has expired or was used; start again.")
@@ -139,14 +134,9 @@ def poll(env: Context, db: Connection, caller: Caller, device_code: str) -> Sign
             refusal = _refusal(
                 "authorization_pending", "Nobody has approved this sign-in yet.", interval=interval
             )
-        db.change(
-            "UPDATE device_logins SET polled_at = ?, interval_seconds = ? WHERE id = ?",
-            db.now,
-            interval,
-            login.id,
-        )
+        db.update("device_logins", "id = ?", login.id, polled_at=db.now, interval_seconds=interval)
         if refusal is None:
-            db.change("UPDATE device_logins SET state = 'spent' WHERE id = ?", login.id)
+            db.update("device_logins", "id = ?", login.id, state="spent")
             developer = accounts.get(db, login.developer_id or "")
             return accounts.sign_in(
                 env, db, caller, developer, login.scopes, login.made_by, proved=True

@@ -10,7 +10,7 @@ from mosis.caller import Caller
 from mosis.clock import for_people
 from mosis.context import Context
 from mosis.credentials import tokens
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.errors import Denied
 from mosis.outbound.mail import paragraph
 from mosis.records import dataclass
@@ -67,7 +67,7 @@ ELSEWHERE = ("change", "undo")
 
 
 @dataclass(frozen=True)
-class Ticket:
+class Ticket(Record, table="tickets"):
     """A row of `tickets`."""
 
     id: str
@@ -128,7 +128,7 @@ def purpose_of(env: Context, db: Connection, token: str) -> str:
 def spend(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
     """As `read`, and mark it as used, in the running transaction. Raises Denied `invalid_token`."""
     ticket = read(env, db, token, purpose)
-    db.change("UPDATE tickets SET used_at = ? WHERE id = ? AND used_at IS NULL", db.now, ticket.id)
+    db.update("tickets", "id = ? AND used_at IS NULL", ticket.id, used_at=db.now)
     return ticket
 
 
@@ -207,7 +207,7 @@ def _expired(env: Context, ticket: Ticket) -> bool:
 
 
 def _find(db: Connection, ticket_id: str) -> Ticket | None:
-    return db.one(f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket)
+    return db.find(Ticket, "id = ?", ticket_id)
 
 
 def _get(db: Connection, ticket_id: str) -> Ticket:

@@ -13,7 +13,7 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.credentials import oauth, tokens
 from mosis.credentials.oauth import AuthorizationResponse, Profile, Provider
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.errors import Conflict, Denied, Malformed, NotFound
 from mosis.people import accounts, authentication, email_tokens, second_factor
 from mosis.people.accounts import Developer, SignedIn
@@ -24,7 +24,7 @@ ANSWERED_SECONDS = 60  # time for a page to fetch the result of a completed sign
 
 
 @dataclass(frozen=True)
-class Identity:
+class Identity(Record, table="identities"):
     """An account at a provider that is linked to an account here."""
 
     id: str
@@ -37,7 +37,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Pending:
+class Pending(Record, table="oauth_states"):
     """A started sign-in. If `session_id` is set, the identity will be linked to the account of that
     session."""
 
@@ -86,14 +86,13 @@ def spend(env: Context, db: Connection, name: str, browser: str, state: str) -> 
     if not tokens.same(state, oauth.ties(env.secret, browser).state):
         raise _not_begun()
     with db.write():
-        pending = db.one(
-            f"SELECT {columns(Pending)} FROM oauth_states WHERE browser_hash = ? AND provider = ?"
-            " AND expires_at > ? AND expires_at <= ?",
+        pending = db.find(
+            Pending,
+            "browser_hash = ? AND provider = ? AND expires_at > ? AND expires_at <= ?",
             _hash(browser),
             name,
             db.now,
             env.clock.latest(BEGUN_SECONDS),
-            into=Pending,
         )
         if pending is None or not db.change(
             "UPDATE oauth_states SET stage = 'spent' WHERE browser_hash = ? AND stage = 'begun'",
@@ -188,18 +187,13 @@ def resolve(
     """The account for a provider's profile, in the running transaction: the linked one, the one
     being linked, the one with the same verified address, or a new one. Raises Conflict
     `identity_taken` or `email_not_verified`, Denied `registration_closed`."""
-    known = db.one(
-        f"SELECT {columns(Identity)} FROM identities WHERE issuer = ? AND subject = ?",
-        profile.issuer,
-        profile.subject,
-        into=Identity,
-    )
+    known = db.find(Identity, "issuer = ? AND subject = ?", profile.issuer, profile.subject)
     if known is not None:
         if linking is not None and linking.id != known.developer_id:
             raise Conflict(
                 "identity_taken", f"This identity at {name} belongs to another account already."
             )
-        db.change("UPDATE identities SET last_used_at = ? WHERE id = ?", db.now, known.id)
+        db.update("identities", "id = ?", known.id, last_used_at=db.now)
         return accounts.get(db, known.developer_id)
     developer = linking or _with_address(db, name, profile)
     if linking is None and developer is not None and second_factor.active(db, developer.id):
@@ -283,9 +277,8 @@ def _new(env: Context, db: Connection, caller: Caller, profile: Profile) -> Deve
     is_admin = verified and accounts.folded(address) == accounts.folded(
         env.config.admin_email or ""
     )
-    role = (
-        "admin" if is_admin else "developer"
-    )  # ADMIN_EMAIL gets its role when the address is verified, which it is
+    # ADMIN_EMAIL gets its role when the address is verified, which it is
+    role = "admin" if is_admin else "developer"
     developer = accounts.create(
         db, caller, address, profile.name, None, role=role, verified=verified
     )

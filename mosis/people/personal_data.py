@@ -92,23 +92,9 @@ EXPORTED = {
 }
 
 JSON_COLUMNS = (
-    "claims",
-    "fields",
-    "before",
-    "scopes",
-    "apps",
-    "kinds",
-    "tags",
-    "data",
-    "details",
-    "reasons",
-    "mail_choices",
-    "manifest",
-    "rollout_plan",
-    "steps",
-    "halt_when",
-    "halted",
-)
+    "claims", "fields", "before", "scopes", "apps", "kinds", "tags", "data", "details", "reasons",
+    "mail_choices", "manifest", "rollout_plan", "steps", "halt_when", "halted",
+)  # fmt: skip
 
 
 def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
@@ -202,7 +188,7 @@ def _erase_traces(db: Connection, developer_id: str) -> None:
     db.change(f"DELETE FROM app_invitations WHERE email = {VERIFIED}", developer_id)
     for mentioned in MENTIONS:
         db.change(mentioned, developer_id, FORMER)
-    db.change("UPDATE messages SET text = '(erased)' WHERE author_id = ?", developer_id)
+    db.update("messages", "author_id = ?", developer_id, text="(erased)")
     db.change(
         "UPDATE versions SET manifest = json_remove(manifest, '$.author') WHERE app_id IN"
         " (SELECT id FROM apps WHERE developer_id = ?)",

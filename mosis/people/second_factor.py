@@ -6,12 +6,13 @@ minutes or until the password changes. `accounts.second_step` exchanges it for a
 """
 
 import json
+from typing import Any
 
 from mosis import audit, events
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.credentials import passwords, tokens, totp
-from mosis.database import Connection, columns
+from mosis.database import Connection, Record
 from mosis.errors import Denied, InvalidState
 from mosis.records import dataclass
 
@@ -20,7 +21,7 @@ NOTICE_SECONDS = 3600  # at most one notice of wrong codes in this time
 
 
 @dataclass(frozen=True)
-class SecondFactor:
+class SecondFactor(Record, table="second_factors"):
     """A row of `second_factors`. `last_step` is the time step of the last code that was accepted."""
 
     developer_id: str
@@ -37,11 +38,7 @@ class SecondFactor:
 
 def find(db: Connection, developer_id: str) -> SecondFactor | None:
     """The second factor of an account, confirmed or not."""
-    return db.one(
-        f"SELECT {columns(SecondFactor)} FROM second_factors WHERE developer_id = ?",
-        developer_id,
-        into=SecondFactor,
-    )
+    return db.find(SecondFactor, "developer_id = ?", developer_id)
 
 
 def active(db: Connection, developer_id: str) -> SecondFactor | None:
@@ -121,11 +118,7 @@ def turn_on(env: Context, db: Connection, caller: Caller, code: str) -> list[str
                 ["off"] if found else ["begin"],
             )
         _spend_code(env, db, found, code)
-        db.change(
-            "UPDATE second_factors SET confirmed_at = ? WHERE developer_id = ?",
-            db.now,
-            caller.account,
-        )
+        db.update("second_factors", "developer_id = ?", caller.account, confirmed_at=db.now)
         audit.add(db, caller, "second_factor.on", caller.account)
         events.add(db, caller.account, "security.second_factor_on", network=caller.network)
         return _new_recovery_codes(db, caller.account)
@@ -163,22 +156,15 @@ def prove(env: Context, db: Connection, caller: Caller, factor: SecondFactor, co
         _spend_code(env, db, factor, code)
         return
     left.remove(hashed)
-    db.change(
-        "UPDATE second_factors SET recovery_hashes = ? WHERE developer_id = ?",
-        json.dumps(left),
-        factor.developer_id,
+    db.update(
+        "second_factors", "developer_id = ?", factor.developer_id, recovery_hashes=json.dumps(left)
     )
     audit.add(
         db, caller, "second_factor.recovery_code_used", factor.developer_id,
         owner_id=factor.developer_id, left=len(left),
     )  # fmt: skip
-    events.add(
-        db,
-        factor.developer_id,
-        "security.recovery_code_used",
-        network=caller.network,
-        left=len(left),
-    )
+    facts: dict[str, Any] = {"network": caller.network, "left": len(left)}
+    events.add(db, factor.developer_id, "security.recovery_code_used", **facts)
 
 
 def prove_if_on(env: Context, db: Connection, caller: Caller, code: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from mosis import audit, packages
 from mosis.caller import Caller
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict
 from mosis.records import dataclass
@@ -11,7 +11,7 @@ MOST_ACTIVE = 10  # of one account
 
 
 @dataclass(frozen=True)
-class SigningKey:
+class SigningKey(Record, table="signing_keys"):
     """A registered public key, 32 raw bytes (RFC 8032)."""
 
     id: str
@@ -63,24 +63,12 @@ def add(db: Connection, caller: Caller, name: str, public_key: str) -> SigningKe
 
 def index(db: Connection, developer_id: str, wanted: PageRequest) -> Page[SigningKey]:
     """All signing keys of an account, newest first."""
-    return newest_first(
-        db,
-        f"SELECT {columns(SigningKey)} FROM signing_keys WHERE developer_id = ?1",
-        developer_id,
-        wanted=wanted,
-        into=SigningKey,
-    )
+    return newest_first(db, SigningKey, "developer_id = ?1", developer_id, wanted=wanted)
 
 
 def get(db: Connection, developer_id: str, key_id: str) -> SigningKey:
     """One signing key of an account. Raises NotFound."""
-    return db.get(
-        "signing key",
-        f"SELECT {columns(SigningKey)} FROM signing_keys WHERE id = ? AND developer_id = ?",
-        key_id,
-        developer_id,
-        into=SigningKey,
-    )
+    return db.get(SigningKey, "id = ? AND developer_id = ?", key_id, developer_id)
 
 
 def that_sign(db: Connection, app_id: str) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.credentials.oauth.signed_claims import NotTrusted
 from mosis.credentials.oauth.trusted import Identity, issuer_of
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Invalid, Malformed, PortalError
 from mosis.publishing import members
@@ -45,7 +45,7 @@ NOTED = (
 
 
 @dataclass(frozen=True)
-class TrustedPublisher:
+class TrustedPublisher(Record, table="trusted_publishers"):
     """A row of `trusted_publishers`."""
 
     id: str
@@ -124,24 +124,12 @@ def add(
 
 def index(db: Connection, app: App, wanted: PageRequest) -> Page[TrustedPublisher]:
     """The trusted publishers of an app, the newest first."""
-    return newest_first(
-        db,
-        f"SELECT {columns(TrustedPublisher)} FROM trusted_publishers WHERE app_id = ?1",
-        app.id,
-        wanted=wanted,
-        into=TrustedPublisher,
-    )
+    return newest_first(db, TrustedPublisher, "app_id = ?1", app.id, wanted=wanted)
 
 
 def get(db: Connection, app: App, publisher_id: str) -> TrustedPublisher:
     """One trusted publisher of an app. Raises NotFound."""
-    return db.get(
-        "trusted publisher",
-        f"SELECT {columns(TrustedPublisher)} FROM trusted_publishers WHERE id = ? AND app_id = ?",
-        publisher_id,
-        app.id,
-        into=TrustedPublisher,
-    )
+    return db.get(TrustedPublisher, "id = ? AND app_id = ?", publisher_id, app.id)
 
 
 def remove(db: Connection, caller: Caller, publisher: TrustedPublisher) -> None:
@@ -229,22 +217,15 @@ def _issued(
         created_at=db.now,
         expires_at=db.clock.now(LIFE_SECONDS),
     )
-    db.change("UPDATE trusted_publishers SET last_used_at = ? WHERE id = ?", db.now, publisher.id)
+    db.update("trusted_publishers", "id = ?", publisher.id, last_used_at=db.now)
     noted = {
         name: shown[:200]
         for name in NOTED
         if (shown := _plain(identity.claims.get(name))) is not None
     }
     owner = db.value("SELECT developer_id FROM apps WHERE id = ?", publisher.app_id)
-    audit.add(
-        db,
-        caller,
-        "publisher_token.issued",
-        token_id,
-        owner_id=owner,
-        publisher_id=publisher.id,
-        build=noted,
-    )
+    facts = {"publisher_id": publisher.id, "build": noted}
+    audit.add(db, caller, "publisher_token.issued", token_id, owner_id=owner, **facts)
     return Exchanged(token, scopes)
 
 

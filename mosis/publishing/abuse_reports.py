@@ -14,7 +14,7 @@ from typing import Any
 from mosis import audit, events
 from mosis.caller import Caller
 from mosis.context import Context
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first, page
 from mosis.errors import Conflict, NotFound
 from mosis.publishing import apps, members, review_notices
@@ -34,7 +34,7 @@ NOTICES_AN_HOUR = 3  # to one reviewer; the list of reported apps has the rest
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Record, table="abuse_reports"):
     """A row of `abuse_reports`."""
 
     number: int
@@ -94,12 +94,7 @@ def add(
         )
         if is_first:
             _announce(db, app_id, package_id, fields["reason"])
-        return db.get(
-            "report",
-            f"SELECT {columns(Report)} FROM abuse_reports WHERE number = ?",
-            number,
-            into=Report,
-        )
+        return db.get(Report, "number = ?", number)
 
 
 def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ReportedApp]:
@@ -119,12 +114,7 @@ def of_app(db: Connection, app: App, wanted: PageRequest, state: str) -> Page[Re
     """The reports of an app that are `open` or `closed`, newest first."""
     condition = "closed_at IS NULL" if state == "open" else "closed_at IS NOT NULL"
     return newest_first(
-        db,
-        f"SELECT {columns(Report)} FROM abuse_reports WHERE app_id = ?1 AND {condition}",
-        app.id,
-        wanted=wanted,
-        into=Report,
-        by="number",
+        db, Report, f"app_id = ?1 AND {condition}", app.id, wanted=wanted, by="number"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from mosis import audit, packages
 from mosis.caller import Caller
 from mosis.config import Config
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, InvalidState, NotFound
 from mosis.publishing import members, quotas
@@ -19,10 +19,11 @@ PACKAGE_ID_FORM = "Two or more segments of lower-case letters and digits joined 
 JSON_FIELDS = ("tags", "rollout_plan")
 # what the store shows of an app, and its developer can change
 LISTED = ("name", "summary", "description", "category", "tags", "homepage")
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass
-class App:
+class App(Record, table="apps"):
     """A row of `apps`."""
 
     id: str
@@ -87,9 +88,7 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
 
 def get(db: Connection, app: str) -> App:
     """The app with this id or package_id, of any account. Raises NotFound."""
-    return db.get(
-        "app", f"SELECT {columns(App)} FROM apps WHERE {_name_column(app)} = ?", app, into=App
-    )
+    return db.get(App, f"{_name_column(app)} = ?", app)
 
 
 def _name_column(app: str) -> str:
@@ -150,9 +149,7 @@ def index(
         None if caller.apps is None else json.dumps(sorted(caller.apps)),
     )
     total = db.value(f"SELECT count(*) FROM apps WHERE {where}", *values)
-    return newest_first(
-        db, f"SELECT {columns(App)} FROM apps WHERE {where}", *values, wanted=wanted, into=App
-    ), total
+    return newest_first(db, App, where, *values, wanted=wanted), total
 
 
 def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
@@ -160,10 +157,10 @@ def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
     or name, in any case."""
     return newest_first(
         db,
-        f"SELECT {columns(App)} FROM apps WHERE (?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))",
+        App,
+        "(?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))",
         query,
         wanted=wanted,
-        into=App,
     )
 
 
@@ -230,8 +227,6 @@ def delete(db: Connection, caller: Caller, app: App) -> None:
 
 def _columns_of(fields: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: json.dumps(value, ensure_ascii=False)
-        if name in JSON_FIELDS and value is not None
-        else value
+        name: _encode(value) if name in JSON_FIELDS and value is not None else value
         for name, value in fields.items()
     }

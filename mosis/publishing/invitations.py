@@ -11,7 +11,7 @@ from mosis.clock import for_people
 from mosis.config import Config
 from mosis.context import Context
 from mosis.credentials import tokens
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, InvalidState, NotFound
 from mosis.outbound.mail import paragraph
@@ -25,7 +25,7 @@ PAGE = "/console/join"
 
 
 @dataclass(frozen=True)
-class Invitation:
+class Invitation(Record, table="app_invitations"):
     """A row of `app_invitations`; `developer_id` is the owner who has sent it."""
 
     id: str
@@ -76,25 +76,18 @@ def offer(db: Connection, caller: Caller, app: App, email: str) -> Invitation:
 def index(db: Connection, app: App, wanted: PageRequest) -> Page[Invitation]:
     """The open invitations and offers of an app, the newest first."""
     return newest_first(
-        db,
-        f"SELECT {columns(Invitation)} FROM app_invitations WHERE app_id = ?1 AND expires_at > ?2",
-        app.id,
-        db.clock.now(),
-        wanted=wanted,
-        into=Invitation,
+        db, Invitation, "app_id = ?1 AND expires_at > ?2", app.id, db.clock.now(), wanted=wanted
     )
 
 
 def get(db: Connection, app: App, invitation_id: str) -> Invitation:
     """An open invitation of an app. Raises NotFound."""
     return db.get(
-        "invitation",
-        f"SELECT {columns(Invitation)} FROM app_invitations WHERE id = ? AND app_id = ?"
-        " AND expires_at > ?",
+        Invitation,
+        "id = ? AND app_id = ? AND expires_at > ?",
         invitation_id,
         app.id,
         db.clock.now(),
-        into=Invitation,
     )
 
 
@@ -199,15 +192,8 @@ def sweep(env: Context) -> None:
 
 def _take_over(db: Connection, config: Config, caller: Caller, app: App) -> None:
     quotas.check_takeover(db, config, caller.account, app.id)
-    members.note(
-        db,
-        caller,
-        app.id,
-        "app.transferred",
-        app.id,
-        to_id=caller.account,
-        from_id=app.developer_id,
-    )
+    facts = {"to_id": caller.account, "from_id": app.developer_id}
+    members.note(db, caller, app.id, "app.transferred", app.id, **facts)
     members.add_events(db, app.id, "viewer", "app.transferred", but=caller.account)
     members.remove_all(db, app.id)
     members.add(db, app.id, caller.account, "owner")

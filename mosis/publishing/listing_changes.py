@@ -12,7 +12,7 @@ from typing import Any
 from mosis import audit
 from mosis.caller import PORTAL, Caller
 from mosis.context import Context
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first, page
 from mosis.errors import Conflict
 from mosis.publishing import (
@@ -33,7 +33,7 @@ APPROVED_BY_POLICY = "Approved by the policy: nothing in it needs a person."
 
 
 @dataclass(frozen=True)
-class ListingChange:
+class ListingChange(Record, table="listing_changes"):
     """A row of `listing_changes`; `fields` and `before` are JSON objects."""
 
     id: str
@@ -89,11 +89,10 @@ def latest_and_waiting(db: Connection, app_id: str) -> tuple[str | None, Listing
 
 def waiting_of(db: Connection, app_ids: list[str]) -> dict[str, ListingChange]:
     """The changes that wait, by app."""
-    rows = db.all(
-        f"SELECT {columns(ListingChange)} FROM listing_changes WHERE state = 'waiting'"
-        " AND app_id IN (SELECT value FROM json_each(?))",
+    rows = db.select(
+        ListingChange,
+        "state = 'waiting' AND app_id IN (SELECT value FROM json_each(?))",
         json.dumps(app_ids),
-        into=ListingChange,
     )
     return {row.app_id: row for row in rows}
 
@@ -101,24 +100,13 @@ def waiting_of(db: Connection, app_ids: list[str]) -> dict[str, ListingChange]:
 def get(db: Connection, change_id: str, app: App | None = None) -> ListingChange:
     """A change, with `app` only of that app. Raises NotFound."""
     return db.get(
-        "listing change",
-        f"SELECT {columns(ListingChange)} FROM listing_changes WHERE id = ?1"
-        " AND (?2 IS NULL OR app_id = ?2)",
-        change_id,
-        app and app.id,
-        into=ListingChange,
+        ListingChange, "id = ?1 AND (?2 IS NULL OR app_id = ?2)", change_id, app and app.id
     )
 
 
 def of_app(db: Connection, app: App, wanted: PageRequest) -> Page[ListingChange]:
     """The waiting and the newest decided changes of an app, newest first."""
-    return newest_first(
-        db,
-        f"SELECT {columns(ListingChange)} FROM listing_changes WHERE app_id = ?1",
-        app.id,
-        wanted=wanted,
-        into=ListingChange,
-    )
+    return newest_first(db, ListingChange, "app_id = ?1", app.id, wanted=wanted)
 
 
 def queue(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Page[ListingChange]:
@@ -129,15 +117,14 @@ def queue(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Pa
         if state == "decided"
         else ("state = 'waiting'", "submitted_at", "ASC", ">", ("", ""))
     )
-    rows = db.all(
-        f"SELECT {columns(ListingChange)} FROM listing_changes WHERE {condition} AND author_id <> ?1"
-        " AND NOT EXISTS (SELECT 1 FROM app_members m WHERE m.app_id = listing_changes.app_id"
-        f" AND m.developer_id = ?1) AND ({column}, id) {beyond} (?2, ?3)"
+    rows = db.select(
+        ListingChange,
+        f"{condition} AND author_id <> ?1 AND NOT EXISTS (SELECT 1 FROM app_members m WHERE m.app_id ="
+        f" listing_changes.app_id AND m.developer_id = ?1) AND ({column}, id) {beyond} (?2, ?3)"
         f" ORDER BY {column} {order}, id {order} LIMIT ?4",
         caller.account,
         *(wanted.after or start),
         wanted.limit + 1,
-        into=ListingChange,
     )
     return page(rows, wanted, lambda row: (getattr(row, column), row.id))
 

@@ -140,13 +140,11 @@ def index(db: Connection, app_id: str, wanted: PageRequest) -> Page[Member]:
 
 def get(db: Connection, app_id: str, account: str) -> Member:
     """A member of an app. Raises NotFound."""
-    return db.get(
-        "member",
-        f"{_SELECT} WHERE m.app_id = ? AND m.developer_id = ?",
-        app_id,
-        account,
-        into=Member,
-    )
+    where = "m.app_id = ? AND m.developer_id = ?"
+    found = db.one(f"{_SELECT} WHERE {where}", app_id, account, into=Member)
+    if found is None:
+        raise NotFound("member")
+    return found
 
 
 def add(db: Connection, app_id: str, account: str, role: str) -> None:
@@ -184,16 +182,8 @@ def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
     )
     if role != "owner":
         _withdraw_trust(db, member.app_id, member.developer_id)
-    note(
-        db,
-        caller,
-        member.app_id,
-        "app.member_changed",
-        member.app_id,
-        account_id=member.developer_id,
-        role=role,
-        role_before=member.role,
-    )
+    facts = {"account_id": member.developer_id, "role": role, "role_before": member.role}
+    note(db, caller, member.app_id, "app.member_changed", member.app_id, **facts)
     add_events(
         db, member.app_id, "owner", "app.member_changed",
         name=member.name, account_id=member.developer_id, role=role,
@@ -213,19 +203,9 @@ def remove(db: Connection, caller: Caller, member: Member) -> None:
     if member.role == "owner":
         _pass_on(db, member)
     _end(db, member.app_id, member.developer_id)
-    note(
-        db,
-        caller,
-        member.app_id,
-        "app.member_removed",
-        member.app_id,
-        account_id=member.developer_id,
-        role=member.role,
-    )
-    add_events(
-        db, member.app_id, "owner", "app.member_removed",
-        name=member.name, account_id=member.developer_id, role=member.role,
-    )  # fmt: skip
+    facts = {"account_id": member.developer_id, "role": member.role}
+    note(db, caller, member.app_id, "app.member_removed", member.app_id, **facts)
+    add_events(db, member.app_id, "owner", "app.member_removed", name=member.name, **facts)
     _notify_member(db, member, "app.member_removed", role=member.role)
 
 

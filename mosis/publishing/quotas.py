@@ -15,13 +15,11 @@ from mosis.publishing import package_files
 from mosis.publishing.package_files import HOME
 
 MOST_CHECKING = 20  # versions of one account that are being checked
-UNVERIFIED_APPS = (
-    2  # of an account that has not verified its address, where the portal can send mail
-)
+# of an account that has not verified its address, where the portal can send mail
+UNVERIFIED_APPS = 2
 DEAD_PACKAGE_SECONDS = 14 * 24 * 3600
-FIRST_REST_SECONDS = (
-    30  # without checks after one that took too long; doubled by each further one within a day
-)
+# without checks after one that took too long; doubled by each further one within a day
+FIRST_REST_SECONDS = 30
 _UNPUBLISHED = "v.released = 0 AND v.state IN ('checking', 'ready', 'in_review', 'approved')"
 _DEAD = "v.released = 0 AND v.state IN ('failed', 'rejected', 'withdrawn')"
 
@@ -127,9 +125,7 @@ def check_takeover(db: Connection, config: Config, account: str, app_id: str) ->
 
 def _take_away(db: Connection, home: str, version_id: str, app_id: str, version: str) -> None:
     """Mark the package of a version as removed; a job removes the file."""
-    db.change(
-        "UPDATE versions SET package_removed_at = ?, files = '{}' WHERE id = ?", db.now, version_id
-    )
+    db.update("versions", "id = ?", version_id, package_removed_at=db.now, files="{}")
     remove_later(db, home, app_id, version)
 
 

@@ -8,7 +8,7 @@ from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
 from mosis.config import Config
 from mosis.context import Context
-from mosis.database import Connection, columns
+from mosis.database import Connection
 from mosis.errors import Conflict, Denied, InvalidState
 from mosis.jobs import Again
 from mosis.publishing import apps, members, package_files, rollout_plans, versions
@@ -174,13 +174,13 @@ def rollback(
         version = versions.by_id(db, version.id) or version
         if version.state not in ("published", "halted"):
             raise versions.not_allowed(version, "rollback")
-        newer = db.all(
-            f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND channel = ? AND state = 'published' AND version_code > ?"
-            " ORDER BY version_code DESC",
+        newer = db.select(
+            Version,
+            "app_id = ? AND channel = ? AND state = 'published' AND version_code > ? ORDER BY"
+            " version_code DESC",
             version.app_id,
             version.channel,
             version.version_code,
-            into=Version,
         )
         if not newer:
             raise InvalidState(

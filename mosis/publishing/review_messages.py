@@ -1,9 +1,11 @@
 """Messages about a version between its developer and the reviewers. Internal messages are visible
 to reviewers only."""
 
+from typing import Any
+
 from mosis import audit, events
 from mosis.caller import Caller
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict
 from mosis.publishing import members
@@ -14,7 +16,7 @@ MOST = 500  # messages of one version
 
 
 @dataclass(frozen=True)
-class Message:
+class Message(Record, table="messages"):
     """One message. `sender` is "developer" or "reviewer"."""
 
     id: str
@@ -62,15 +64,8 @@ def add(
                 version=version.version,
                 **details,
             )
-        audit.add(
-            db,
-            caller,
-            "review.message",
-            version.id,
-            message=message.id,
-            sender=sender,
-            internal=internal,
-        )
+        facts: dict[str, Any] = {"message": message.id, "sender": sender, "internal": internal}
+        audit.add(db, caller, "review.message", version.id, **facts)
         return message
 
 
@@ -91,12 +86,12 @@ def index(
     db: Connection, version: Version, wanted: PageRequest, *, internal: bool
 ) -> Page[Message]:
     """The messages about a version, oldest first; internal ones only with `internal`."""
-    rows = db.all(
-        f"SELECT {columns(Message)} FROM messages WHERE version_id = ? AND id > ? AND internal <= ? ORDER BY id LIMIT ?",
+    rows = db.select(
+        Message,
+        "version_id = ? AND id > ? AND internal <= ? ORDER BY id LIMIT ?",
         version.id,
         wanted.position or "",
         int(internal),
         wanted.limit + 1,
-        into=Message,
     )
     return page(rows, wanted, lambda message: (message.id,))

@@ -1,6 +1,6 @@
 """The place of a version in the review queue, and the next step for its developer."""
 
-from mosis.database import Connection, columns
+from mosis.database import Connection
 from mosis.publishing.reviews import Review
 from mosis.publishing.versions import Version
 from mosis.records import dataclass
@@ -22,13 +22,7 @@ class Standing:
 
 def standing(db: Connection, version_id: str) -> Standing | None:
     """The newest review of a version and its place in the queue; None if it was never submitted."""
-    review = db.one(
-        f"SELECT {columns(Review)} FROM reviews WHERE version_id = ?"
-        # by rowid: ids contain the time, and the clock can be set back
-        " ORDER BY rowid DESC LIMIT 1",
-        version_id,
-        into=Review,
-    )
+    review = db.find(Review, "version_id = ? ORDER BY rowid DESC LIMIT 1", version_id)
     if review is None:
         return None
     if review.state not in ("waiting", "claimed"):

@@ -7,7 +7,7 @@ from mosis import audit, jobs
 from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
 from mosis.context import Context
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, InvalidState, NotFound
 from mosis.jobs import Again
@@ -17,21 +17,13 @@ from mosis.records import dataclass
 
 CLAIM_SECONDS = 2 * 3600
 REASONS = (
-    "malware",
-    "privacy",
-    "permissions",
-    "metadata",
-    "quality",
-    "content",
-    "copyright",
-    "crashes",
-    "spam",
-    "other",
-)
+    "malware", "privacy", "permissions", "metadata", "quality", "content", "copyright", "crashes",
+    "spam", "other",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Review:
+class Review(Record, table="reviews"):
     """A row of `reviews`: one round of review of one version."""
 
     id: str
@@ -115,9 +107,7 @@ def end_unreleased(db: Connection, caller: Caller, developer_id: str) -> None:
 
 def get(db: Connection, review_id: str) -> Review:
     """A review. Raises NotFound."""
-    return db.get(
-        "review", f"SELECT {columns(Review)} FROM reviews WHERE id = ?", review_id, into=Review
-    )
+    return db.get(Review, "id = ?", review_id)
 
 
 def for_reviewer(db: Connection, caller: Caller, review_id: str) -> Review:
@@ -270,15 +260,8 @@ def _mark_security(db: Connection, caller: Caller, version: Version, security: b
     versions.set_columns(db, version.id, security=int(security))
     owner = versions.developer_of(db, version)
     db.notify(owner)
-    audit.add(
-        db,
-        caller,
-        "version.security",
-        version.id,
-        owner_id=owner,
-        version=version.version,
-        security=security,
-    )
+    facts = {"version": version.version, "security": security}
+    audit.add(db, caller, "version.security", version.id, owner_id=owner, **facts)
 
 
 def reject(
@@ -308,12 +291,7 @@ def _submit(
         review_notices.announce(db, version, review_id, because)
         return version
     comment = "Approved by the policy: nothing that needs a person has changed since the last published version."
-    db.change(
-        "UPDATE reviews SET state = 'approved', comment = ?, decided_at = ? WHERE id = ?",
-        comment,
-        db.now,
-        review_id,
-    )
+    db.update("reviews", "id = ?", review_id, state="approved", comment=comment, decided_at=db.now)
     return _approved(db, PORTAL, version, review_id)
 
 

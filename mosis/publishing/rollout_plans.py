@@ -12,8 +12,9 @@ from typing import Any
 
 from mosis import jobs
 from mosis.caller import PORTAL, Caller
+from mosis.clock import HOUR
 from mosis.context import Context
-from mosis.database import Connection, columns
+from mosis.database import Connection, Record
 from mosis.errors import Invalid, NotFound
 from mosis.publishing import apps, halting, members, versions
 from mosis.publishing.apps import App
@@ -24,11 +25,10 @@ from mosis.records import dataclass
 EVERY_SECONDS = 60  # interval between checks of plans
 WATCHED_SECONDS = 7 * 24 * 3600  # after the last step; until then crashes still halt the version
 MOST_HOURS = 24 * 365
-HOUR = 3600
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Record, table="rollout_plans"):
     """A row of `rollout_plans`. `round` counts publications; `looks` the tests of this round."""
 
     version_id: str
@@ -82,9 +82,7 @@ def check(plan: dict[str, Any], at: str = "") -> None:
 
 def find(db: Connection, version_id: str) -> Plan | None:
     """The plan of a version; None if it has none."""
-    return db.one(
-        f"SELECT {columns(Plan)} FROM rollout_plans WHERE version_id = ?", version_id, into=Plan
-    )
+    return db.find(Plan, "version_id = ?", version_id)
 
 
 def get(db: Connection, version_id: str) -> Plan:

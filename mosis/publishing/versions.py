@@ -13,7 +13,7 @@ from mosis import jobs, packages
 from mosis.caller import Caller
 from mosis.config import Config
 from mosis.context import Context
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, InvalidState, NotFound
 from mosis.packages import Package
@@ -53,7 +53,7 @@ EVENTS = {
 
 
 @dataclass(frozen=True)
-class Version:
+class Version(Record, table="versions"):
     """A row of `versions`."""
 
     id: str
@@ -160,12 +160,12 @@ def create(
     apps.check_uploader(caller, app)
     if not members.may_sign(db, app.id, package.signing_key_id):
         raise packages.signature_refused()
-    existing = db.one(
-        f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND version = ?"
-        " AND (state NOT IN ('failed', 'rejected', 'withdrawn') OR released = 1)",
+    existing = db.find(
+        Version,
+        "app_id = ? AND version = ? AND (state NOT IN ('failed', 'rejected', 'withdrawn') OR released"
+        " = 1)",
         app.id,
         package.version,
-        into=Version,
     )
     if existing and existing.sha256 == received.sha256:
         return Created(existing, new=False)
@@ -180,16 +180,8 @@ def create(
     quotas.replaced(db, app.id, package.version)
     quotas.make_room(db, config, app.developer_id, received.size_bytes)
     _insert(db, version_id, app, channel, package, received, upload)
-    members.note(
-        db,
-        caller,
-        app.id,
-        "version.uploaded",
-        version_id,
-        app=app.package_id,
-        version=package.version,
-        sha256=received.sha256,
-    )
+    facts = {"app": app.package_id, "version": package.version, "sha256": received.sha256}
+    members.note(db, caller, app.id, "version.uploaded", version_id, **facts)
     jobs.add(
         db,
         "check_version",
@@ -238,12 +230,11 @@ def get(db: Connection, app: App, version: str) -> Version:
     Raises NotFound.
     """
     return db.get(
-        "version",
-        f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1 AND (id = ?2 OR version = ?2)"
-        " ORDER BY (id = ?2) DESC, (state IN ('failed', 'rejected', 'withdrawn') AND released = 0), id DESC LIMIT 1",
+        Version,
+        "app_id = ?1 AND (id = ?2 OR version = ?2) ORDER BY (id = ?2) DESC, (state IN ('failed',"
+        " 'rejected', 'withdrawn') AND released = 0), id DESC LIMIT 1",
         app.id,
         version,
-        into=Version,
     )
 
 
@@ -262,18 +253,12 @@ def with_role(db: Connection, caller: Caller, version_id: str, role: str) -> Ver
 
 def by_id(db: Connection, version_id: str) -> Version | None:
     """The version with this id, in any account; None if there is none. For jobs and reviewers."""
-    return db.one(f"SELECT {columns(Version)} FROM versions WHERE id = ?", version_id, into=Version)
+    return db.find(Version, "id = ?", version_id)
 
 
 def index(db: Connection, app: App, wanted: PageRequest) -> Page[Version]:
     """The versions of an app, newest upload first."""
-    return newest_first(
-        db,
-        f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1",
-        app.id,
-        wanted=wanted,
-        into=Version,
-    )
+    return newest_first(db, Version, "app_id = ?1", app.id, wanted=wanted)
 
 
 # The version string of the newest published version of an app, stable before beta.
@@ -373,13 +358,13 @@ def set_rollout(db: Connection, version: Version, percent: float) -> None:
 def last_published(db: Connection, version: Version) -> Version | None:
     """The version of the same app that was published last before this one was decided (or before
     now); a review compares with it."""
-    return db.one(
-        f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND id <> ? AND released = 1 AND published_at <= ?"
-        " ORDER BY published_at DESC, version_code DESC LIMIT 1",
+    return db.find(
+        Version,
+        "app_id = ? AND id <> ? AND released = 1 AND published_at <= ? ORDER BY published_at DESC,"
+        " version_code DESC LIMIT 1",
         version.app_id,
         version.id,
         version.decided_at or db.clock.now(),
-        into=Version,
     )
 
 

@@ -15,7 +15,7 @@ log = logging.getLogger("mosis.server")
 # Threads of each lane; `quick` has THREADS. `outside` waits for other servers, which may take seconds each.
 THREADS = {"passwords": 2, "uploads": 3, "publishing": 2, "outside": 4, "telemetry": 2}
 # Threads of a lane that one account may have at once, or one address where no account is known; in other lanes all.
-OF_ONE = {"uploads": 2, "publishing": 1, "outside": 3}
+OF_ONE = {"passwords": 1, "uploads": 2, "publishing": 1, "outside": 3}
 
 
 # Of the requests that share a transaction: how many, and for how long further ones may join.

@@ -9,12 +9,12 @@ its last ten seconds; counts that cannot be sent for a week are dropped.
 
 import json
 import logging
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mosis.clock import text
+from mosis import disk
+from mosis.clock import DAY, text
 from mosis.context import Context
 from mosis.database import Connection, new_id
 from mosis.outbound.http import Unreachable
@@ -28,7 +28,6 @@ EVERY_SECONDS = 10
 MOST_VERSIONS = 5000  # of one batch
 KEPT_DAYS = 7  # counts wait this long at a front end, and so old days are accepted
 KNOWN_DAYS = 30  # ids of batches are remembered; longer than KEPT_DAYS
-DAY = 86_400
 _SEALED = re.compile(r"sealed-(\d{4}-\d\d-\d\d)-([0-9a-f-]{36})\.json\Z")
 _OPEN = re.compile(r"open-(\d{4}-\d\d-\d\d)\.json\Z")
 
@@ -141,9 +140,4 @@ def _read(path: Path) -> dict[str, int]:
 
 
 def _write(path: Path, counts: dict[str, int]) -> None:
-    part = path.with_suffix(".part")
-    with open(part, "w", encoding="ascii") as file:
-        json.dump(counts, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
+    disk.replace(path, [json.dumps(counts).encode()])

@@ -5,13 +5,17 @@ import io
 import json
 import logging
 import os
+import secrets
 import shutil
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mosis import packages
+from mosis.clock import DAY
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Conflict, NotFound, Unavailable
@@ -21,7 +25,6 @@ from mosis.publishing import package_files, quotas
 from mosis.publishing.package_files import PICTURE_TYPES
 from mosis.publishing.versions import Version, by_id
 from mosis.records import dataclass
-from mosis.store.fetched import Fetched
 
 log = logging.getLogger("mosis.store")
 
@@ -43,8 +46,7 @@ class Picture:
 def package(db: Connection, developer_id: str, app_id: str, version: str) -> Version:
     """The version whose package may be downloaded. Raises NotFound, Conflict `gone` for a yanked
     one."""
-    found = db.get(
-        "package",
+    found = db.one(
         f"SELECT {columns(Version, 'v')} FROM versions v JOIN apps a ON a.id = v.app_id JOIN developers d ON d.id = a.developer_id"
         # who had the app first: addresses of before a transfer stay good
         " WHERE a.id = ? AND ? IN (a.developer_id, a.first_owner_id) AND v.version = ?"
@@ -54,6 +56,8 @@ def package(db: Connection, developer_id: str, app_id: str, version: str) -> Ver
         version,
         into=Version,
     )
+    if found is None:
+        raise NotFound("package")
     if found.state == "yanked":
         raise Conflict(
             "gone", f"Version {found.version} was withdrawn by its developer: {found.yank_reason}"
@@ -272,3 +276,62 @@ def _extract(package: BinaryIO, inside: str, sha256: str, target: Path) -> Binar
         with suppress(OSError):
             unfinished.unlink()
     return io.BytesIO(content)
+
+
+MOST_KEYS = 10_000  # of each kind; about 2 MiB
+
+
+class Fetched:
+    """Which downloads count: one per network, app and day, once every byte of the package has been
+    sent. Thread-safe.
+
+    A network is an IPv4 address or an IPv6 /64. It is held in memory as a keyed hash whose key is made
+    at start; no network address is stored. The least recently used entries are evicted; all are
+    dropped at midnight UTC and at exit."""
+
+    def __init__(self) -> None:
+        # (bytes sent, whether the last byte was among them)
+        self._parts: OrderedDict[bytes, tuple[int, bool]] = OrderedDict()
+        self._counted: OrderedDict[bytes, None] = OrderedDict()
+        self._day = 0
+        self._secret = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+
+    def sent(
+        self,
+        now: int,
+        network: str,
+        app_id: str,
+        version_id: str,
+        sent_bytes: int,
+        size_bytes: int,
+        *,
+        ended: bool,
+    ) -> bool:
+        """Record bytes of a package sent to a network. Returns whether this completes a download
+        that counts: all bytes were sent, in one response or several, and no other version of the
+        app was counted for this network today."""
+        app, version = self._key(network, app_id), self._key(network, version_id)
+        with self._lock:
+            if now // DAY != self._day:
+                self._parts.clear()
+                self._counted.clear()
+                self._day = now // DAY
+            if app in self._counted:
+                self._counted.move_to_end(app)
+                return False
+            before, had_end = self._parts.pop(version, (0, False))
+            if before + sent_bytes < size_bytes or not (ended or had_end):
+                self._parts[version] = (before + sent_bytes, ended or had_end)
+                while len(self._parts) > MOST_KEYS:
+                    self._parts.popitem(last=False)
+                return False
+            self._counted[app] = None
+            while len(self._counted) > MOST_KEYS:
+                self._counted.popitem(last=False)
+        return True
+
+    def _key(self, network: str, what: str) -> bytes:
+        return hashlib.blake2b(
+            f"{network} {what}".encode(), digest_size=8, key=self._secret
+        ).digest()

@@ -120,9 +120,8 @@ def _path(env: Context) -> Path:
 
 
 def _new(env: Context) -> IndexKey:
-    return IndexKey(
-        secrets.token_bytes(32), env.clock.now()
-    )  # every 32-byte string is a valid private key (RFC 8032, section 5.1.5)
+    # every 32-byte string is a valid private key (RFC 8032, section 5.1.5)
+    return IndexKey(secrets.token_bytes(32), env.clock.now())
 
 
 def _read(path: Path) -> list[IndexKey]:

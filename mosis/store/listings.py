@@ -4,15 +4,15 @@
 import json
 from dataclasses import replace
 
-from mosis.database import Connection, columns
+from mosis.database import Connection, Record, columns
 from mosis.database.pagination import Page, PageRequest, page
-from mosis.errors import NotFound
+from mosis.errors import Malformed, NotFound
 from mosis.publishing.versions import Version
 from mosis.records import dataclass
 
 
 @dataclass(frozen=True)
-class Listing:
+class Listing(Record, table="listings"):
     """An app as devices see it: the fields of its newest version for everybody, and its developer's
     name."""
 
@@ -54,12 +54,7 @@ HAS_OLD_ENOUGH = (
 
 def get(db: Connection, package_id: str, before: str = "") -> Listing:
     """One published app; with `before` as of its newest version that is not younger. Raises NotFound."""
-    listing = db.get(
-        "app in the store",
-        f"SELECT {columns(Listing)} FROM listings WHERE package_id = ?",
-        package_id,
-        into=Listing,
-    )
+    listing = db.get(Listing, "package_id = ?", package_id, what="app in the store")
     aged = old_enough(db, [listing], before)
     if not aged:
         raise NotFound("version of this app that is old enough")
@@ -107,13 +102,13 @@ def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Versio
     )
     if app_id is None:
         raise NotFound("app in the store")
-    rows = db.all(
-        f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1 AND state IN ('published', 'halted')"
-        " AND (?2 IS NULL OR (published_at, id) < (?2, ?3)) ORDER BY published_at DESC, id DESC LIMIT ?4",
+    rows = db.select(
+        Version,
+        "app_id = ?1 AND state IN ('published', 'halted') AND (?2 IS NULL OR (published_at, id) <"
+        " (?2, ?3)) ORDER BY published_at DESC, id DESC LIMIT ?4",
         app_id,
         *(wanted.after or (None, None)),
         wanted.limit + 1,
-        into=Version,
     )
     return page(rows, wanted, lambda version: (version.published_at, version.id))
 
@@ -129,10 +124,10 @@ def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
     )
     listings = {
         listing.app_id: listing
-        for listing in db.all(
-            f"SELECT {columns(Listing)} FROM listings WHERE app_id IN (SELECT value FROM json_each(?))",
+        for listing in db.select(
+            Listing,
+            "app_id IN (SELECT value FROM json_each(?))",
             json.dumps(sorted({version.app_id for version in rows})),
-            into=Listing,
         )
     }
     return [(listings[version.app_id], version) for version in rows if version.app_id in listings]
@@ -157,3 +152,42 @@ def categories(db: Connection, wanted: PageRequest) -> Page[tuple[str, int]]:
         wanted.limit + 1,
     )
     return page(rows, wanted, lambda category: (category[0],))
+
+
+@dataclass(frozen=True)
+class Change:
+    """The last change of an app, for mirrors; triggers write its number in the transaction of the
+    change. The version is None once it was removed."""
+
+    number: int
+    package_id: str
+    added: int
+    removed: int
+    version: str | None
+    version_code: int | None
+    sha256: str | None
+    updated_at: str | None
+
+    def kind(self, after: int) -> str:
+        """The kind of the change for a client that knows the store up to a number."""
+        return "removed" if self.removed else "added" if self.added > after else "updated"
+
+
+def changes(db: Connection, after: int, wanted: PageRequest) -> Page[Change]:
+    """The last change of each app that has changed after a number, in order. Raises Malformed
+    `bad_cursor` for a number that the store has not reached: its database is an older one."""
+    newest = db.value("SELECT coalesce(max(number), 0) FROM store_changes")
+    if after > newest:
+        raise Malformed(
+            "bad_cursor",
+            f"The last change is number {newest}: the database was restored. Start again with after=0.",
+        )
+    rows = db.all(
+        "SELECT c.number, c.package_id, c.added, c.removed, l.version, l.version_code, l.sha256, l.updated_at"
+        " FROM store_changes c LEFT JOIN listings l ON l.package_id = c.package_id"
+        " WHERE c.number > ? ORDER BY c.number LIMIT ?",
+        max(after, wanted.position or 0),
+        wanted.limit + 1,
+        into=Change,
+    )
+    return page(rows, wanted, lambda change: (change.number,))

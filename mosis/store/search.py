@@ -12,7 +12,7 @@ import unicodedata
 from time import monotonic
 from typing import Any
 
-from mosis.database import Connection, columns
+from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest, cursor
 from mosis.errors import Malformed
 from mosis.records import dataclass
@@ -153,13 +153,12 @@ def _browse(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
     rows: list[Listing] = []
     for seek, position in seeks:
         if len(rows) <= wanted.limit:
-            rows += db.all(
-                f"SELECT {columns(Listing)} FROM listings WHERE {' AND '.join([*where, seek])}"
-                f" ORDER BY {column} {direction}, number {direction} LIMIT ?",
+            rows += db.select(
+                Listing,
+                f"{' AND '.join([*where, seek])} ORDER BY {column} {direction}, number {direction} LIMIT ?",
                 *values,
                 *position,
                 wanted.limit + 1 - len(rows),
-                into=Listing,
             )
     return _aged(db, _page(rows, wanted, query.order), query)
 
@@ -195,11 +194,7 @@ def _aged(db: Connection, found: Page[Listing], query: Query) -> Page[Listing]:
 
 def _listings(db: Connection, numbers: list[int]) -> list[Listing]:
     """The listings with these numbers, in this order."""
-    rows = db.all(
-        f"SELECT {columns(Listing)} FROM listings WHERE number IN (SELECT value FROM json_each(?))",
-        json.dumps(numbers),
-        into=Listing,
-    )
+    rows = db.select(Listing, "number IN (SELECT value FROM json_each(?))", json.dumps(numbers))
     found = {row.number: row for row in rows}
     return [found[number] for number in numbers if number in found]
 

@@ -47,10 +47,8 @@ AGED_SECONDS = 3600  # until a version that has become old enough is in the inde
 SLOW_SECONDS, REST = 0.2, 10  # a slow generation takes at most one tenth of the time
 FAILED_SECONDS = 5  # until the next attempt after a failure
 SECONDS_BETWEEN = 5.0  # minimum age of an index before it is replaced
-KEEP_SECONDS, KEEP_BYTES = (
-    600,
-    256 << 20,
-)  # bound for replaced indexes that are still served; large ones are made less often
+# bound for replaced indexes that are still served; large ones are made less often
+KEEP_SECONDS, KEEP_BYTES = (600, 256 << 20)
 ROWS = 1000
 GZIP_LEVEL = 5  # as of every other response, see mosis/web/content_coding.py
 _NAME = re.compile(r"(\d{1,19})\.json\Z")

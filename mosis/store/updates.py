@@ -171,7 +171,8 @@ def _reachable(rows: Iterable[Offer], old: str) -> tuple[tuple[Offer, Needs], ..
     """The offers without those that can never apply: a version is left out if every device that
     could get it can get a newer one, with the longest cooldown too: one published before `old`."""
     chosen: list[tuple[Offer, Needs]] = []
-    least: dict[str, Needs] = {}  # by channel: requirements of the newer versions for everybody
+    # by channel: requirements of the newer versions for everybody
+    least: dict[str, Needs] = {}
     for offer in rows:
         needs = version_key(offer.min_mosis_version)
         if any(

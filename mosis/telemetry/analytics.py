@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from mosis.clock import text
+from mosis.clock import DAY, HOUR, text
 from mosis.database import Connection
 from mosis.errors import Malformed
 from mosis.records import dataclass
 from mosis.telemetry import histogram, rollups
-from mosis.telemetry.rollups import ALL, DAY, HOUR, Sums
+from mosis.telemetry.rollups import ALL, Sums
 from mosis.validation import timestamps
 
 WIDTHS = {"hour": HOUR, "day": DAY}

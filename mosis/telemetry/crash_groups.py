@@ -15,11 +15,11 @@ import threading
 from collections import OrderedDict, deque
 from typing import Any
 
+from mosis.clock import DAY
 from mosis.database import Connection, new_id
 from mosis.records import dataclass
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import OTHER
-from mosis.telemetry.shares import DAY
 
 ALGORITHM = 1
 LINE_CHARACTERS = 300  # of a line; regular expressions never see more
@@ -34,9 +34,8 @@ _ADDRESS = re.compile(
     r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b|\b0x[0-9a-fA-F]+\b|\b[0-9a-fA-F]{8,}\b"
 )
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\w.~+@-]*[/\\](?:[\w.~+@-]*[/\\])*")
-_PLACE = re.compile(
-    r"(?:\A|(?<=<))(?:[A-Za-z]:)?[^:<>]*[/\\](?=[^:<>/\\]+:[0-9])"
-)  # directories before file:line, also with spaces
+# directories before file:line, also with spaces
+_PLACE = re.compile(r"(?:\A|(?<=<))(?:[A-Za-z]:)?[^:<>]*[/\\](?=[^:<>/\\]+:[0-9])")
 _NUMBER = re.compile(r"[0-9]+")
 
 
@@ -126,11 +125,8 @@ def count(db: Connection, group: str, device: bytes, at: int, now: int) -> int:
         group,
     )
     if state == "resolved" and at > resolved_at:
-        db.change(
-            "UPDATE crash_groups SET state = 'open', reopened_at = ?, announced = 0, digested = 0"
-            " WHERE id = ?",
-            now,
-            group,
+        db.update(
+            "crash_groups", "id = ?", group, state="open", reopened_at=now, announced=0, digested=0
         )
     return int(count) + 1
 

@@ -9,12 +9,11 @@ import json
 from typing import Any
 
 from mosis import events, jobs
-from mosis.clock import text
+from mosis.clock import DAY, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import members
 from mosis.telemetry import crash_groups, telemetry_apps
-from mosis.telemetry.shares import DAY
 
 EVENTS_A_DAY = 20  # per app and day; further groups appear in the digest only
 # new groups are mailed after this time, with those that have been added since

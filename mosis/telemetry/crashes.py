@@ -11,9 +11,9 @@ import re
 from typing import Any
 
 from mosis.caller import Caller
-from mosis.clock import text
+from mosis.clock import DAY, text
 from mosis.context import Context
-from mosis.database import Connection, columns
+from mosis.database import Connection, Record
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.records import dataclass
 from mosis.telemetry import crash_groups, intake, rollups, shares, space, telemetry_apps, watches
@@ -30,7 +30,6 @@ from mosis.telemetry.schemas import (
     VALUE_CHARACTERS,
     moment_findings,
 )
-from mosis.telemetry.shares import DAY
 from mosis.validation import check, timestamps
 
 TOP_FRAMES = 5
@@ -39,17 +38,15 @@ STORED_TRACE_CHARACTERS = 16_000
 # of the quota: an app may send one report for a hundred events, and at least LEAST_REPORTS
 EVENTS_A_REPORT = 100
 LEAST_REPORTS = 100
-LEAST_OF_NETWORK, LEAST_OF_DEVICE = (
-    50,
-    20,
-)  # reports per day; otherwise a tenth (network) and a hundredth (device) of the app's
+# reports per day; otherwise a tenth (network) and a hundredth (device) of the app's
+LEAST_OF_NETWORK, LEAST_OF_DEVICE = (50, 20)
 CUT = {"type": TYPE_CHARACTERS, "message": MESSAGE_CHARACTERS, "stack_trace": TRACE_CHARACTERS}
 
 _NO_FRAME = re.compile(r"(stack )?traceback\b.*:?\Z|\[C\]: in \?\Z|\.\.\.\s*\(", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(Record, table="crash_groups"):
     """A row of `crash_groups`."""
 
     id: str
@@ -117,27 +114,14 @@ def fingerprint(kind: str, frames: list[str], message: str) -> str:
 
 def index(db: Connection, app_id: str, wanted: PageRequest, state: str | None) -> Page[Group]:
     """The groups of an app, newest first."""
-    return newest_first(
-        db,
-        f"SELECT {columns(Group, 'g')} FROM crash_groups g JOIN apps a ON a.id = g.app WHERE a.app_id = ?1"
-        " AND (?2 IS NULL OR g.state = ?2)",
-        app_id,
-        state,
-        wanted=wanted,
-        into=Group,
-        by="g.id",
-    )
+    where = "app = (SELECT id FROM apps WHERE app_id = ?1) AND (?2 IS NULL OR state = ?2)"
+    return newest_first(db, Group, where, app_id, state, wanted=wanted)
 
 
 def get(db: Connection, app_id: str, group_id: str) -> Group:
     """A group of this app. Raises NotFound."""
-    return db.get(
-        "group of crashes",
-        f"SELECT {columns(Group, 'g')} FROM crash_groups g JOIN apps a ON a.id = g.app WHERE a.app_id = ? AND g.id = ?",
-        app_id,
-        group_id,
-        into=Group,
-    )
+    where = "app = (SELECT id FROM apps WHERE app_id = ?) AND id = ?"
+    return db.get(Group, where, app_id, group_id, what="group of crashes")
 
 
 def change(db: Connection, app_id: str, group_id: str, state: str) -> Group:
@@ -272,9 +256,8 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
         context=json.dumps(crash.get("context", {}), ensure_ascii=False),
         truncated=int(report.truncated),
     )
-    if (number - 1) & (
-        number - 2
-    ):  # the previous last report stays only if it is the 1st, 2nd, 4th, 8th ...
+    # the previous last report stays only if it is the 1st, 2nd, 4th, 8th ...
+    if (number - 1) & (number - 2):
         db.change(
             "DELETE FROM crash_reports WHERE crash_group = ? AND number = ?", group, number - 1
         )

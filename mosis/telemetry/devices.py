@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import field
 from typing import Any
 
-from mosis.clock import text
+from mosis.clock import DAY, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Unavailable
@@ -20,7 +20,6 @@ from mosis.records import dataclass
 from mosis.telemetry import retention, rollups, watches
 from mosis.telemetry.pseudonyms import BYTES, SLOTS, list_key, pseudonym
 from mosis.telemetry.schemas import TYPES
-from mosis.telemetry.shares import DAY
 
 ERASED_AT_ONCE = 100  # rows per transaction
 AT_ONCE, WAIT_SECONDS = 2, 1.0  # requests that run or wait

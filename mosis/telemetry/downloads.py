@@ -7,14 +7,13 @@ repeated after a kill and never counts twice. Numbers only grow: the larger one 
 import logging
 from typing import Any
 
-from mosis import store
-from mosis.clock import seconds
+from mosis.clock import DAY, seconds
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Malformed
+from mosis.store import downloads
 from mosis.telemetry import telemetry_apps
 from mosis.telemetry.analytics import Range
-from mosis.telemetry.shares import DAY
 
 log = logging.getLogger("mosis.telemetry")
 DAYS_IN_PORTAL = 7  # older days are added up there
@@ -27,7 +26,7 @@ BY = ("day", "version", "channel")
 def flush(env: Context) -> None:
     """Write what was counted since the last time, and copy the days of these versions. If that fails,
     the job of the next hour does it."""
-    changed = store.flush_downloads(env)
+    changed = downloads.flush_downloads(env)
     if changed:
         try:
             _copy(env, changed)
@@ -39,7 +38,7 @@ def add_up(env: Context) -> None:
     """Job of every hour: copy all days, and add up those in the portal's database that are older than
     DAYS_IN_PORTAL. Safe to run twice."""
     db = env.db.connection()
-    store.flush_downloads(env)
+    downloads.flush_downloads(env)
     after = ""
     while True:
         rows = db.all(
@@ -53,15 +52,15 @@ def add_up(env: Context) -> None:
         _copy(env, [version_id for (version_id,) in rows])
         after = rows[-1][0]
     before = env.clock.now(-DAYS_IN_PORTAL * DAY)[:10]
-    while version_ids := store.versions_with_days(db, before, SLICE):
+    while version_ids := downloads.versions_with_days(db, before, SLICE):
         _copy(env, version_ids)
         for version_id in version_ids:
-            store.add_up_days(db, version_id, before)
+            downloads.add_up_days(db, version_id, before)
 
 
 def _copy(env: Context, version_ids: list[str]) -> None:
     rows, telemetry = (
-        store.download_days(env.db.connection(), version_ids),
+        downloads.download_days(env.db.connection(), version_ids),
         env.telemetry.connection(),
     )
     with telemetry.write():

@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Any
 
 from mosis.caller import Caller
+from mosis.clock import DAY
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound
@@ -16,7 +17,7 @@ from mosis.records import dataclass
 from mosis.telemetry import pseudonyms, rollups, shares, space, telemetry_apps
 from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import BATCH, EVENT, TYPES, event_fits, moment_findings
-from mosis.telemetry.shares import DAY, Shares
+from mosis.telemetry.shares import Shares
 from mosis.validation import check, findings, timestamps
 from mosis.validation.strict_json import dump_json
 

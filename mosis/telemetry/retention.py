@@ -11,19 +11,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from mosis.clock import DAY
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.telemetry import downloads, space, telemetry_apps, watches
 from mosis.telemetry.intake import SEEN_DAYS
-from mosis.telemetry.rollups import DAY, summed
+from mosis.telemetry.rollups import summed
 
 RAW_SECONDS = 7 * DAY
 CRASH_SECONDS = 90 * DAY  # a report after its arrival, a group after its last report
 HOUR_SECONDS = 90 * DAY  # sums by hour; those by day stay
-SHORT_SECONDS, LONG_SECONDS = (
-    0.004,
-    0.01,
-)  # a slice that holds the lock for less time grows, for more shrinks
+# a slice that holds the lock for less time grows, for more shrinks
+SHORT_SECONDS, LONG_SECONDS = (0.004, 0.01)
 FIRST_SLICE, LARGEST_SLICE = 50, 1000  # rows
 LISTED_DAYS = 8  # interval of checking whether a device still has rows
 FREE_SHARE = 20  # free pages up to this part of the file are left for new rows
@@ -225,9 +224,8 @@ def delete_batches(db: Connection, rows: list[tuple[int, int]]) -> None:
 
 
 def _delete_seen(db: Connection, rows: list[tuple[int, int]]) -> None:
-    db.change(
-        "DELETE FROM seen WHERE (day, key) <= (?, ?)", *rows[-1]
-    )  # they are sorted, and start at the oldest
+    # they are sorted, and start at the oldest
+    db.change("DELETE FROM seen WHERE (day, key) <= (?, ?)", *rows[-1])
 
 
 def _by(table: str) -> Delete:
@@ -258,7 +256,7 @@ def _unlist(db: Connection, rows: list[tuple[bytes, bytes, int]]) -> None:
             " OR EXISTS (SELECT 1 FROM watched_days WHERE device = ?1)",
             device,
         ):
-            db.change("UPDATE devices SET day = ? WHERE key = ? AND device = ?", today, key, device)
+            db.update("devices", "key = ? AND device = ?", key, device, day=today)
         else:
             db.change("DELETE FROM devices WHERE key = ? AND device = ?", key, device)
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import field
 from typing import Any, TypeGuard
 
+from mosis.clock import DAY, HOUR
 from mosis.database import Connection
 from mosis.records import dataclass
 from mosis.telemetry import histogram, watches
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.schemas import TYPES
 
-HOUR, DAY = 3600, 86_400
 ALL = "*"  # all versions together
 # batches per transaction; fewer if they belong to many hours: each hour is two to four rows to
 # write under the lock
@@ -24,15 +24,9 @@ SLICE = 1000
 HOURS_A_SLICE = 250  # of all versions and apps together; the last batch may add a hundred more
 LONGEST_SESSION_SECONDS = 7 * DAY
 COUNTS = (
-    "events",
-    "starts",
-    "stops",
-    "crashes",
-    "lua_errors",
-    "crash_reports",
-    "sessions",
+    "events", "starts", "stops", "crashes", "lua_errors", "crash_reports", "sessions",
     "session_seconds",
-)
+)  # fmt: skip
 HISTOGRAMS = ("frames", "startups", "memory", "memory_limits")
 TYPICAL_WEIGHT = 9  # median frame time, of events that report slow frames too; those have 1
 _START, _STOP, _CRASH, _LUA_ERROR, _FRAME, _STARTUP, _MEMORY = (
@@ -151,7 +145,7 @@ def advance(db: Connection) -> bool:
             for key, row in found:
                 db.change(_ADD, *key, *row)
             watches.add(db, devices)
-            db.change("UPDATE progress SET value = ? WHERE name = 'summed'", last)
+            db.update("progress", "name = 'summed'", value=last)
     return last < rows[-1][0] or len(rows) == SLICE
 
 

@@ -9,9 +9,9 @@ import secrets
 import threading
 from collections import OrderedDict
 
+from mosis.clock import DAY
 from mosis.errors import LimitReached
 
-DAY = 86_400
 MOST_KEYS = 10_000  # entries, about 2 MiB; beyond it the least recently used are evicted
 
 

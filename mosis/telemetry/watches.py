@@ -8,14 +8,13 @@ not. Only events since the beginning of the round count, for both versions.
 import json
 from collections.abc import Iterable
 
-from mosis.clock import CORRECTED_SECONDS
+from mosis.clock import CORRECTED_SECONDS, DAY
 from mosis.database import Connection
 from mosis.publishing import halting
 from mosis.publishing.halting import Counts
 from mosis.records import dataclass
 from mosis.telemetry import telemetry_apps
 from mosis.telemetry.schemas import TYPES
-from mosis.telemetry.shares import DAY
 
 MOST_ROWS = 200_000  # of each version in a watch, about 12 MB; devices beyond it are not counted
 _START, _CRASH = TYPES["app_start"][0], TYPES["app_crash"][0]
@@ -50,7 +49,7 @@ def begin(
         if found is not None and found[1] == round_number:
             # its start was written while the clock was ahead
             if found[2] > now + CORRECTED_SECONDS:
-                db.change("UPDATE watches SET since = ? WHERE id = ?", now, found[0])
+                db.update("watches", "id = ?", found[0], since=now)
             return found[0]
         end(db, app_id, version)
         return db.insert(

@@ -1,12 +1,11 @@
 """The pages: HTML from templates, over the same domain functions as the API.
 
 pages.py       the plugin of all pages: session, form token, errors as pages, headers, cache
-rendering.py   templates, messages, and the format of dates and sizes
+rendering.py   templates, messages, the format of dates and sizes, the navigation of the console
 forms.py       reading forms
-navigation.py  the links of the console
 assets.py      style sheets and scripts
 store.py       the public store front
-sign_in.py, account_links.py, device.py, setup.py   sign-in
+sign_in.py, account_links.py, device.py   sign-in
 console.py     the overview and the notifications of the signed-in account
 apps.py, quality.py, charts.py   a developer's apps, versions and figures
 members.py, trusted_publishers.py, rollout_plans.py   who works on an app, build servers, rollout plans
@@ -25,7 +24,7 @@ How to add a page
            \"""Versions that wait for a reviewer.\"""
            return page.render("reviews.tpl", reviews=reviews.index(db, page.request()))
 
-2. Its line in `routes()` of that module, in a `Section` of pages, and a new module in `PAGES` of `mosis/application.py`:
+2. Its line in `routes()` of that module, in a `Section` of pages, and a new module in `PAGES` of `mosis/commands/application.py`:
 
        pages = Section(app, "/console/reviews", scope="reviewer", again=show)
        pages.get("", index)
@@ -47,7 +46,7 @@ How to add a page
    names only. Attribute values are in double quotes. `t("key", name=value)` is a message,
    `url("/console/")` an address of this portal, `time_of(stamp)`, `size_of(size_bytes)` show times and sizes.
 4. Its texts in `messages/en.json`; a test reports missing and unused ones.
-5. Its link in `navigation.py`, if the page belongs to the console's navigation.
+5. Its link in `NAVIGATION` of `rendering.py`, if the page belongs to the console's navigation.
 6. Its row in docs/API.md, "Pages".
 7. A test in `tests/ui/` with `Browser` of `tests/browser.py`, which handles cookies and forms as a browser does.
 

@@ -4,12 +4,12 @@ from typing import Any
 
 from bottle import HTTPResponse
 
-from mosis import store
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import abuse_reports, apps
 from mosis.publishing.abuse_reports import REASONS
+from mosis.store import listings
 from mosis.ui.pages import Page, Section
 from mosis.validation import Schema, pattern
 from mosis.web.abuse_reports import CLOSE, REPORT, STATES, count_report
@@ -38,7 +38,7 @@ def routes(app: Portal) -> None:
 
 def show_form(db: Connection, page: Page, package_id: str) -> bytes:
     """The form to report an app."""
-    return page.render("report_form.tpl", app=store.get(db, package_id), reasons=REASONS)
+    return page.render("report_form.tpl", app=listings.get(db, package_id), reasons=REASONS)
 
 
 def report(env: Context, db: Connection, page: Page, package_id: str) -> HTTPResponse:

@@ -26,7 +26,6 @@ from mosis.web.plugins import Portal
 from mosis.web.request import spend
 
 LISTED = 100  # sessions, keys and webhooks on the page
-DELIVERIES = 50
 PASSWORD_HERE: Schema = api_recovery.CHANGE
 KEY_HERE: Schema = {name: api_of_keys.API_KEY[name] for name in ("name", "scopes", "apps")}
 HOOK_HERE: Schema = {"url": api_webhooks.ADD["url"], "kinds": api_webhooks.ADD["kinds"]}

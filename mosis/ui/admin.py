@@ -10,8 +10,8 @@ from mosis.caller import ROLES, Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
-from mosis.errors import Denied
-from mosis.operations import backup, doctor, readiness
+from mosis.operations import doctor, readiness
+from mosis.operations.backup import copies, drills
 from mosis.people import account_recovery, accounts
 from mosis.publishing import apps
 from mosis.ui.pages import Page, Section
@@ -48,9 +48,9 @@ def show(env: Context, db: Connection, page: Page) -> bytes:
         "admin.tpl",
         readiness=found,
         dead=jobs.index(db, FEW, "dead").rows,
-        copies=backup.index(env.config, FEW).rows,
+        copies=copies.index(env.config, FEW).rows,
         replica=found.replica,
-        drill=backup.last_drill(db),
+        drill=drills.last_drill(db),
         has_mail=bool(env.config.smtp_url),
         has_proxy=env.config.base_url.startswith("https://"),
         entries=audit.index(db, FEW).rows,
@@ -79,7 +79,7 @@ def invite(env: Context, db: Connection, caller: Caller, page: Page) -> HTTPResp
 
 def set_role(db: Connection, caller: Caller, page: Page, developer: str) -> Any:
     """Give an account a role."""
-    _not_oneself(caller, developer)
+    accounts.check_another(caller, developer)
     form = page.form.checked(ROLE)
     with db.write():
         accounts.get(db, developer)
@@ -89,7 +89,7 @@ def set_role(db: Connection, caller: Caller, page: Page, developer: str) -> Any:
 
 def suspend(db: Connection, caller: Caller, page: Page, developer: str) -> Any:
     """Suspend an account, or let it in again."""
-    _not_oneself(caller, developer)
+    accounts.check_another(caller, developer)
     suspended = page.form.checked(SUSPEND)["suspended"] == "yes"
     with db.write():
         accounts.get(db, developer)
@@ -145,19 +145,11 @@ def retry(db: Connection, caller: Caller, page: Page, job: str) -> HTTPResponse:
 
 def make_copy(db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Have a copy of everything made."""
-    backup.request_copy(db, caller.account)
+    copies.request_copy(db, caller.account)
     return page.see_other("/console/admin", notice="copy_asked")
 
 
 def drill(db: Connection, page: Page) -> HTTPResponse:
     """Have the replica restored and checked."""
-    backup.request_drill(db)
+    drills.request_drill(db)
     return page.see_other("/console/admin", notice="drill_asked")
-
-
-def _not_oneself(caller: Caller, developer: str) -> None:
-    """Raises Denied."""
-    if developer == caller.account:
-        raise Denied(
-            "forbidden", "Nobody changes their own role or suspension; ask another administrator."
-        )

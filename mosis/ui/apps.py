@@ -29,7 +29,7 @@ from mosis.ui import forms
 from mosis.ui import listing_changes as listings
 from mosis.ui import rollout_plans as plan_forms
 from mosis.ui.pages import Page, Section
-from mosis.validation import Schema, check, pattern
+from mosis.validation import Json, Schema, check, pattern
 from mosis.web import apps as api
 from mosis.web import versions as api_versions
 from mosis.web.events import stream
@@ -39,7 +39,6 @@ from mosis.web.request import spend
 from mosis.web.review_messages import SAY
 from mosis.web.versions import YANK
 
-VERSIONS = 20
 MESSAGES = 500
 COUNTED = ("submit", "publish", "rollout", "rollback", "unyank")
 _NUMBER = {
@@ -47,7 +46,7 @@ _NUMBER = {
     "maxlength": 5,
     "regex": pattern(r"[0-9]{1,3}(?:\.[0-9])?\Z", "This must be a share from 0.1 to 100 percent."),
 }
-CHECKBOX: dict[str, Any] = {"type": "string", "allowed": ["yes"]}
+CHECKBOX: Json = {"type": "string", "allowed": ["yes"]}
 CREATE_HERE: Schema = {name: api.CREATE[name] for name in ("package_id", "name")}
 LISTING: Schema = {
     name: api.CHANGE[name] for name in ("name", "summary", "description", "category", "homepage")
@@ -217,7 +216,7 @@ def say(db: Connection, caller: Caller, page: Page, app: str, version: str) -> H
 
 
 def _move(
-    env: Context, db: Connection, caller: Caller, version: Version, name: str, form: dict[str, Any]
+    env: Context, db: Connection, caller: Caller, version: Version, name: str, form: Json
 ) -> None:
     if name == "submit":
         reviews.submit(env, db, caller, version, "publish" in form)

@@ -1,9 +1,7 @@
 """HTML forms: application/x-www-form-urlencoded, validated with the same schemas as JSON bodies."""
 
-from typing import Any
-
 from mosis.errors import Malformed
-from mosis.validation import Schema, check
+from mosis.validation import Json, Schema, check
 from mosis.web.request import read_form_pairs
 
 TOKEN_FIELD = "form_token"
@@ -28,13 +26,13 @@ class Form:
 
     def checked(
         self, schema: Schema, *, trimmed: tuple[str, ...] = (), lists: tuple[str, ...] = ()
-    ) -> dict[str, Any]:
+    ) -> Json:
         """The fields of the schema, validated. An empty field counts as missing; fields in
         `trimmed` lose surrounding spaces, those in `lists` may occur more than once.
 
         Raises Malformed for another repeated field, Invalid with every finding.
         """
-        found: dict[str, Any] = {}
+        found: Json = {}
         for name in schema:
             values = self._values.get(name, [])
             if name in lists:

@@ -22,9 +22,10 @@ from mosis.database import Connection
 from mosis.errors import Denied, PortalError
 from mosis.people import authentication, browser_sessions
 from mosis.people.accounts import SignedIn
-from mosis.ui import forms, navigation, rendering
+from mosis.ui import forms, rendering
 from mosis.ui.forms import Form
 from mosis.ui.rendering import message, message_or
+from mosis.validation import Json
 from mosis.web.answers import Answers, CachedResponse, place_of
 from mosis.web.callers import Callers, somebody
 from mosis.web.idempotency import Retries
@@ -70,7 +71,7 @@ class Section:
         """Add the target of a form."""
         self._add("POST", path, handler, {"again": self._again} | options)
 
-    def _add(self, method: str, path: str, handler: Any, options: dict[str, Any]) -> None:
+    def _add(self, method: str, path: str, handler: Any, options: Json) -> None:
         skipped = [Errors, Callers, Retries, Inputs, Answers]
         options = self._options | options
         place = self._path + path
@@ -143,8 +144,8 @@ class Page:
         """The display name of a provider."""
         return message_or(f"provider.{name}", name.capitalize())
 
-    def navigation(self) -> list[navigation.Entry]:
-        return navigation.entries_for(self.caller)
+    def navigation(self) -> list[rendering.Entry]:
+        return rendering.entries_for(self.caller)
 
     def is_here(self, path: str) -> bool:
         """Whether this page is the one at `path` or below it, for `aria-current`."""
@@ -370,9 +371,7 @@ class Pages:
         page.finish(response)
         return response
 
-    def _answer(
-        self, page: Page, route: bottle.Route, arguments: dict[str, Any]
-    ) -> bottle.HTTPResponse:
+    def _answer(self, page: Page, route: bottle.Route, arguments: Json) -> bottle.HTTPResponse:
         if page.public:
             self._callers.count(limit_of(route), page.caller)
             return self._public(page, route, arguments)
@@ -400,9 +399,7 @@ class Pages:
         with db.guarded(lambda db: authentication.confirm(self.env, db, page.caller)):
             return self._private(page, self._call(route.callback, page, db, arguments))
 
-    def _public(
-        self, page: Page, route: bottle.Route, arguments: dict[str, Any]
-    ) -> bottle.HTTPResponse:
+    def _public(self, page: Page, route: bottle.Route, arguments: Json) -> bottle.HTTPResponse:
         """A public page; with `cache` it is cached like responses of the API."""
         environ, place = bottle.request.environ, None
         accept = bottle.request.get_header("Accept", "")
@@ -433,7 +430,7 @@ class Pages:
         return made if isinstance(made, bottle.HTTPResponse) else page.answer(made)
 
     def _refusal(
-        self, page: Page, route: bottle.Route, error: PortalError, arguments: dict[str, Any]
+        self, page: Page, route: bottle.Route, error: PortalError, arguments: Json
     ) -> bottle.HTTPResponse:
         """The page with the form again, or an error page."""
         again = route.config.get("again")
@@ -450,7 +447,7 @@ class Pages:
         return page.refused(error, made) if isinstance(made, bytes) else page.error(error)
 
     def _call(
-        self, handler: Callable[..., Any], page: Page, db: Connection, arguments: dict[str, Any]
+        self, handler: Callable[..., Any], page: Page, db: Connection, arguments: Json
     ) -> Any:
         wanted = inspect.signature(handler).parameters
         known = {"page": page, "db": db, "caller": page.caller, "env": self.env} | arguments

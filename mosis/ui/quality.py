@@ -1,11 +1,9 @@
 """Quality of an app: charts of what devices send, the versions beside each other, and the groups of crashes."""
 
-from typing import Any
-
 from bottle import HTTPResponse
 
 from mosis.caller import Caller
-from mosis.clock import text
+from mosis.clock import DAY, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
@@ -17,15 +15,13 @@ from mosis.ui import charts
 from mosis.ui.charts import Chart, Series
 from mosis.ui.pages import Page, Section
 from mosis.ui.rendering import message
-from mosis.validation import Schema
+from mosis.validation import Json, Schema
 from mosis.web.plugins import Portal
 from mosis.web.request import read_choice
 from mosis.web.telemetry import public_group
 
-DAY = 86_400
 SPANS = {"7": 7, "30": 30, "90": 90}  # days
 VERSIONS = 8  # beside each other
-GROUPS = 20
 DECISION: Schema = {
     "state": {"type": "string", "required": True, "allowed": ["open", "resolved"]},
     "show": {"type": "string", "allowed": ["open", "resolved"]},
@@ -81,7 +77,7 @@ def decide(
     )
 
 
-def _charts(series: list[dict[str, Any]], downloaded: dict[str, int]) -> list[Chart]:
+def _charts(series: list[Json], downloaded: dict[str, int]) -> list[Chart]:
     """The charts of the page, over the same days."""
     labels = [each["start"][:10] for each in series]
 
@@ -112,8 +108,8 @@ def _downloads(telemetry: Connection, app: App, wanted: Range) -> dict[str, int]
 
 
 def _versions(
-    db: Connection, telemetry: Connection, app: App, wanted: Range, sent: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+    db: Connection, telemetry: Connection, app: App, wanted: Range, sent: list[Json]
+) -> list[Json]:
     """The most active versions with their own figures, and whether each can be halted."""
     known = {each.version: each for each in versions.index(db, app, PageRequest(100)).rows}
     found = []

@@ -10,6 +10,9 @@ from typing import Any
 
 import bottle
 
+from mosis.caller import Caller
+from mosis.records import dataclass
+
 HERE = Path(__file__).parent
 TEMPLATES, MESSAGES, ASSETS = HERE / "templates", HERE / "messages", HERE / "assets"
 LANGUAGE = "en"
@@ -81,3 +84,27 @@ def minute_of(stamp: str) -> str:
 
 def _parsed(stamp: str) -> datetime:
     return datetime.fromisoformat(stamp.replace("Z", "+00:00")).astimezone(UTC)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A link of the navigation: its path, the key of its text, and the role that sees it."""
+
+    path: str
+    text: str
+    role: str = "developer"
+
+
+NAVIGATION = (
+    Entry("/console/", "navigation.overview"),
+    Entry("/console/notifications", "navigation.notifications"),
+    Entry("/console/reviews", "navigation.reviews", role="reviewer"),
+    Entry("/console/reports", "navigation.reports", role="reviewer"),
+    Entry("/console/account", "navigation.account"),
+    Entry("/console/admin", "navigation.admin", role="admin"),
+)
+
+
+def entries_for(caller: Caller) -> list[Entry]:
+    """The links for a signed-in account."""
+    return [entry for entry in NAVIGATION if caller.has_role(entry.role)]

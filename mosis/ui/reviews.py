@@ -24,7 +24,6 @@ from mosis.publishing import (
     reviews,
 )
 from mosis.publishing.apps import App
-from mosis.publishing.line_diff import Line
 from mosis.publishing.review_files import ReviewFile
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
@@ -32,7 +31,7 @@ from mosis.records import dataclass
 from mosis.ui import listing_changes as listings
 from mosis.ui.apps import CHECKBOX
 from mosis.ui.pages import Page, Section
-from mosis.validation import Schema
+from mosis.validation import Json, Schema
 from mosis.web.listing_changes import STATES as LISTING_STATES
 from mosis.web.long_poll import in_turn
 from mosis.web.plugins import Portal
@@ -206,7 +205,7 @@ def _messages(db: Connection, version: Version) -> list[tuple[Any, str]]:
     return [(message, _name(db, message.author_id)) for message in found]
 
 
-def _chosen(tree: list[ReviewFile], findings: Iterable[dict[str, Any]]) -> ReviewFile | None:
+def _chosen(tree: list[ReviewFile], findings: Iterable[Json]) -> ReviewFile | None:
     """The file named in the query, otherwise the first to look at: changed, and with a finding."""
     wanted = request.query.getunicode("file")
     if wanted is not None:
@@ -231,11 +230,11 @@ def _file(
     review: Review,
     version: Version,
     chosen: ReviewFile,
-    findings: Iterable[dict[str, Any]],
-) -> dict[str, Any]:
+    findings: Iterable[Json],
+) -> Json:
     """The view of the chosen file: both pictures, or a part of the diff."""
     path = chosen.path
-    by_line: dict[int, list[dict[str, Any]]] = {}
+    by_line: dict[int, list[Json]] = {}
     for finding in findings:
         if finding["path"] == path and finding["line"]:
             by_line.setdefault(finding["line"], []).append(finding)
@@ -261,16 +260,14 @@ def _file(
     return found | {
         "kind": "text",
         "exact": diff.exact,
-        "lines": [_shown(line) for line in diff.lines[first : first + LINES]],
+        # each with its visible text, and the number of characters left out
+        "lines": [
+            (each, *line_diff.shown(each.text)) for each in diff.lines[first : first + LINES]
+        ],
         "first": first,
         "next": first + LINES if first + LINES < len(diff.lines) else 0,
         "total": len(diff.lines),
     }
-
-
-def _shown(line: Line) -> tuple[Line, str, int]:
-    """A line as visible text, and the number of characters left out."""
-    return line, *line_diff.shown(line.text)
 
 
 def _first() -> int:

@@ -1,7 +1,5 @@
 """The forms of rollout plans: of an app, for every further version, and of one version."""
 
-from typing import Any
-
 from bottle import HTTPResponse
 
 from mosis.caller import Caller
@@ -11,10 +9,10 @@ from mosis.errors import Invalid
 from mosis.publishing import apps, rollout_plans, versions
 from mosis.telemetry import rollout_health
 from mosis.ui.pages import Page
-from mosis.validation import Schema, check, pattern
+from mosis.validation import Json, Schema, check, pattern
 from mosis.web import apps as api
 from mosis.web.request import spend
-from mosis.web.rollout_schemas import ROLLOUT_PLAN
+from mosis.web.rollout_plans import ROLLOUT_PLAN
 
 PLAN_HERE: Schema = {
     "steps": {"type": "string", "maxlength": 1000},
@@ -70,7 +68,7 @@ def change(
     )
 
 
-def shown(plan: dict[str, Any] | None) -> dict[str, str]:
+def shown(plan: Json | None) -> dict[str, str]:
     """A plan in the fields of the form."""
     if not plan:
         return {"steps": "", "crash_free_below": "", "sessions_at_least": ""}
@@ -84,12 +82,12 @@ def shown(plan: dict[str, Any] | None) -> dict[str, str]:
     }
 
 
-def _read(page: Page) -> dict[str, Any] | None:
+def _read(page: Page) -> Json | None:
     """The plan in a form; None if it is to be removed. Raises Invalid."""
     form = page.form.checked(PLAN_HERE, trimmed=("steps", "crash_free_below", "sessions_at_least"))
     if "remove" in form:
         return None
-    plan: dict[str, Any] = {"steps": _steps(form.get("steps", ""))}
+    plan: Json = {"steps": _steps(form.get("steps", ""))}
     if "crash_free_below" in form:
         share = round(float(form["crash_free_below"]) / 100, 6)
         plan["halt_when"] = {"crash_free_below": share, "compared_with": "previous"}

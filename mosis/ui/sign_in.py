@@ -1,19 +1,21 @@
-"""Sign-in with a password or at a provider; registration; sign-out."""
+"""Sign-in with a password or at a provider; registration; sign-out; the set-up of the first administrator, by the
+link that the portal prints at start."""
 
 from bottle import HTTPResponse
 
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Denied
-from mosis.people import accounts, identities
+from mosis.people import accounts, first_administrator, identities
 from mosis.ui.pages import Page, Section
 from mosis.validation import Schema
 from mosis.web import oauth
-from mosis.web.auth import LOGIN, REGISTER, spend_sign_in
+from mosis.web.auth import LOGIN, REGISTER, TICKET, spend_sign_in
 from mosis.web.plugins import Portal
 from mosis.web.request import spend
 
 REGISTER_HERE: Schema = {name: REGISTER[name] for name in ("email", "password", "name")}
+SET_UP: Schema = REGISTER_HERE | {"token": TICKET}
 RETURN = "/console/signed-in/"
 
 
@@ -26,6 +28,9 @@ def routes(app: Portal) -> None:
     pages.get("/register", show_register)
     pages.post("/register", register, again=show_register, lane="passwords")
     pages.post("/sign-out", sign_out, again=None)
+    first = Section(app, "/setup", scope="visitor", again=show_set_up)
+    first.get("", show_set_up)
+    first.post("", set_up, lane="passwords")
 
 
 def show(env: Context, page: Page) -> bytes | HTTPResponse:
@@ -102,3 +107,16 @@ def sign_out(db: Connection, page: Page) -> HTTPResponse:
     if page.signed_in:
         page.sign_out(db)
     return page.see_other("/console/sign-in", notice="signed_out")
+
+
+def show_set_up(page: Page) -> bytes:
+    """The form to create the first administrator. It does not disclose whether there is one."""
+    return page.render("setup.tpl")
+
+
+def set_up(env: Context, db: Connection, page: Page) -> HTTPResponse:
+    """Create the first administrator and sign in."""
+    form = page.form.checked(SET_UP, trimmed=("token", "email", "name"))
+    spend(env, "sign_in_network", page.caller.network)
+    page.sign_in(db, first_administrator.create(env, db, page.caller, **form))
+    return page.see_other("/console/", notice="administrator")

@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 
 from bottle import HTTPResponse, request
 
-from mosis import store
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
-from mosis.store import Query
+from mosis.store import listings, search
+from mosis.store.search import Query
 from mosis.ui.pages import Page, Section
 from mosis.validation.strict_json import dump_json
 from mosis.web.plugins import Portal
@@ -25,7 +25,7 @@ ENTRIES = 50  # of the feed
 LONGEST = {name: rules["maxlength"] for name, rules in SEARCH.items() if "maxlength" in rules}
 # Compiled when it is first used, which takes 3 ms.
 _NOT_IN_XML = r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-SORTS = tuple(sort for sort in store.SORTS if sort != "relevance")
+SORTS = tuple(sort for sort in search.SORTS if sort != "relevance")
 
 
 def routes(app: Portal) -> None:
@@ -43,16 +43,16 @@ def index(env: Context, db: Connection, page: Page) -> bytes | HTTPResponse:
     check_query(SEARCH)
     check_lengths(LONGEST)
     asked = request.query
-    sort = read_choice("sort", *store.SORTS, default="") or ""
+    sort = read_choice("sort", *search.SORTS, default="") or ""
     query = Query(
         asked.getunicode("q", ""),
         asked.getunicode("category", ""),
         asked.getunicode("tag", ""),
         sort,
     )
-    wanted = replace(read_page(*store.position_types(query)), limit=CARDS)
-    found = store.index(db, wanted, query)
-    categories = store.categories(db, PageRequest(100))
+    wanted = replace(read_page(*search.position_types(query)), limit=CARDS)
+    found = search.index(db, wanted, query)
+    categories = listings.categories(db, PageRequest(100))
     return page.render(
         "store.tpl",
         query=query,
@@ -69,8 +69,8 @@ def index(env: Context, db: Connection, page: Page) -> bytes | HTTPResponse:
 
 def show(env: Context, db: Connection, page: Page, package_id: str) -> bytes:
     """One app: description, permissions, versions, and how to install it."""
-    listing = store.get(db, package_id)
-    history = store.history(db, package_id, PageRequest(VERSIONS))
+    listing = listings.get(db, package_id)
+    history = listings.history(db, package_id, PageRequest(VERSIONS))
     return page.render(
         "app.tpl",
         app=listing,
@@ -82,7 +82,7 @@ def show(env: Context, db: Connection, page: Page, package_id: str) -> bytes:
         ],
         versions=history.rows,
         package=package_path(listing),
-        fingerprint=store.signing_key(db, listing.version_id),
+        fingerprint=listings.signing_key(db, listing.version_id),
         canonical=env.url(f"/app/{listing.package_id}"),
         icon=env.url(f"/assets/{listing.app_id}/icon-128.png?v={listing.version_id}"),
     )
@@ -90,7 +90,7 @@ def show(env: Context, db: Connection, page: Page, package_id: str) -> bytes:
 
 def feed(env: Context, db: Connection, page: Page) -> bytes:
     """Newly published apps and versions as an Atom feed (RFC 4287)."""
-    releases = store.latest_releases(db, ENTRIES)
+    releases = listings.latest_releases(db, ENTRIES)
     return page.render(
         "feed.tpl",
         releases=releases,

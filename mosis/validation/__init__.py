@@ -8,23 +8,36 @@ At most MOST_FINDINGS are reported, and values that are too long are not examine
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from mosis.errors import Invalid
-from mosis.validation import addresses, names, timestamps
+from mosis.validation import names, timestamps
 from mosis.validation.choices import one_of
 from mosis.validation.fast_path import Check, compiled
 
-Finding = dict[str, Any]
+Json = dict[str, Any]  # an object, of a request or a response
+Finding = Json
 FurtherRules = Callable[[Mapping[str, Any]], Iterable[Finding]]
 Schema = dict[str, dict[str, Any]]
-LINES = (
-    r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"  # any number of lines, without other control characters
-)
+# any number of lines, without other control characters
+LINES = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"
 SENTENCE = rf"(?=[\s\S]*{names.VISIBLE})" + LINES  # the same, with at least one visible character
 MOST_FINDINGS = 100
+
+
+def required_text(maxlength: int, regex: str = SENTENCE) -> dict[str, Any]:
+    """The rules of a text that must be given and not be empty."""
+    kind = {"type": "string", "required": True}
+    return kind | {"minlength": 1, "maxlength": maxlength, "regex": regex}
+
+
+def some_of(values: Collection[str], **rules: Any) -> dict[str, Any]:
+    """The rules of a list with one or more of these values."""
+    each = {"type": "string", "allowed": list(values)}
+    return {"type": "list", "minlength": 1, "maxlength": len(values), "schema": each} | rules
+
 
 _CODES = {
     "required": "required",
@@ -54,7 +67,6 @@ _WRONG_FORMAT = {
     LINES: "This must not have control characters other than tabs and line ends.",
     SENTENCE: "This needs a visible character, and no control characters other than tabs and line ends.",
     timestamps.PATTERN: timestamps.FORM,
-    **addresses.WHAT_IS_WRONG,
     **names.WHAT_IS_WRONG,
 }
 _thread_local = threading.local()

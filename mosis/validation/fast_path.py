@@ -22,19 +22,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _SIZED, _NUMBERS = frozenset([str, list, dict]), frozenset([int, float])
 _RULES = {
-    "type",
-    "required",
-    "nullable",
-    "allowed",
-    "minlength",
-    "maxlength",
-    "min",
-    "max",
-    "regex",
-    "schema",
-    "keysrules",
-    "valuesrules",
-}
+    "type", "required", "nullable", "allowed", "minlength", "maxlength", "min", "max", "regex",
+    "schema", "keysrules", "valuesrules",
+}  # fmt: skip
 _FAIL = "return False"
 
 

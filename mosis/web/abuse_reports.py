@@ -1,7 +1,5 @@
 """Reports of abuse over HTTP: from anybody, and at the review desk."""
 
-from typing import Any
-
 import bottle
 
 from mosis.caller import Caller
@@ -9,75 +7,61 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import abuse_reports, apps
 from mosis.publishing.abuse_reports import OUTCOMES, REASONS, ReportedApp
-from mosis.validation import SENTENCE, Schema
+from mosis.validation import Json, Schema, required_text
 from mosis.web.auth import EMAIL
-from mosis.web.openapi_schemas import (
-    COUNT,
+from mosis.web.request import listed, read_choice, read_page, spend
+from mosis.web.schemas import (
     ID,
-    TEXT,
     TIME,
-    YES,
     each,
     list_of,
     nullable,
     one_of,
+    only,
     operation,
     shape,
     shown,
 )
-from mosis.web.request import listed, read_choice, read_page, spend
 
 REPORT: Schema = {
     "reason": {"type": "string", "required": True, "allowed": list(REASONS)},
-    "text": {
-        "type": "string",
-        "required": True,
-        "minlength": 1,
-        "maxlength": 2000,
-        "regex": SENTENCE,
-    },
+    "text": required_text(2000),
     "email": {name: rule for name, rule in EMAIL.items() if name != "required"},
 }
 CLOSE: Schema = {
     "outcome": {"type": "string", "required": True, "allowed": list(OUTCOMES)},
-    "comment": {
-        "type": "string",
-        "required": True,
-        "minlength": 1,
-        "maxlength": 500,
-        "regex": SENTENCE,
-    },
+    "comment": required_text(500),
     "newest": {"type": "integer", "required": True, "min": 1, "max": (1 << 53) - 1},
 }
 STATES = ("open", "closed")
-RECEIVED = shape("AbuseReportReceived", package_id=TEXT, reason=one_of(*REASONS), received_at=TIME)
+RECEIVED = shape("AbuseReportReceived", package_id=str, reason=one_of(*REASONS), received_at=TIME)
 REPORTED_APP = shape(
     "ReportedApp",
     app_id=ID,
-    package_id=TEXT,
-    name=TEXT,
+    package_id=str,
+    name=str,
     app_status=one_of(*apps.STATUSES),
-    reports=COUNT,
-    verified=COUNT,
-    sources=COUNT,
-    reasons=each(COUNT),
+    reports=int,
+    verified=int,
+    sources=int,
+    reasons=each(int),
     first_at=TIME,
     last_at=TIME,
-    newest=COUNT,
+    newest=int,
 )
 ABUSE_REPORT = shape(
     "AbuseReport",
     id=ID,
-    number=COUNT,
+    number=int,
     reason=one_of(*REASONS),
-    text=TEXT,
-    email=nullable(TEXT),
-    verified=YES,
+    text=str,
+    email=nullable(str),
+    verified=bool,
     created_at=TIME,
     closed_at=nullable(TIME),
     outcome=nullable(one_of(*OUTCOMES)),
 )
-CLOSED = shape("ClosedReports", closed=COUNT, app_status=one_of(*apps.STATUSES))
+CLOSED = shape("ClosedReports", closed=int, app_status=one_of(*apps.STATUSES))
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -88,9 +72,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation({202: RECEIVED}, body=REPORT, refuses="limit_reached")
-def report(
-    env: Context, db: Connection, caller: Caller, package_id: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def report(env: Context, db: Connection, caller: Caller, package_id: str, body: Json) -> Json:
     """Report an app to the reviewers."""
     count_report(env, caller)
     made = abuse_reports.add(env, db, caller, package_id, body)
@@ -99,18 +81,15 @@ def report(
 
 
 @operation(list_of("apps", REPORTED_APP))
-def index(db: Connection, caller: Caller) -> dict[str, Any]:
+def index(db: Connection, caller: Caller) -> Json:
     """The apps with open reports: first those that verified accounts have reported, then the longest
     wait."""
     page = abuse_reports.index(db, caller, read_page(int, int))
     return listed("apps", page, [public(db, group) for group in page.rows])
 
 
-@operation(
-    list_of("reports", ABUSE_REPORT),
-    query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
-)
-def of_app(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation(list_of("reports", ABUSE_REPORT), query=only("state", STATES))
+def of_app(db: Connection, caller: Caller, app: str) -> Json:
     """The reports of an app, newest first."""
     found = abuse_reports.for_reviewer(db, caller, app)
     state = str(read_choice("state", *STATES, default="open"))
@@ -119,7 +98,7 @@ def of_app(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
 
 
 @operation(CLOSED, body=CLOSE, refuses="already_decided")
-def close(db: Connection, caller: Caller, app: str, body: dict[str, Any]) -> dict[str, Any]:
+def close(db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Close the reports of an app that were read: dismiss them, or suspend the app."""
     closed = abuse_reports.close(db, caller, app, body["outcome"], body["comment"], body["newest"])
     return {"closed": closed, "app_status": apps.get(db, app).status}
@@ -130,7 +109,7 @@ def count_report(env: Context, caller: Caller) -> None:
     spend(env, "abuse_reports", caller.developer_id or caller.client_network)
 
 
-def public(db: Connection, group: ReportedApp) -> dict[str, Any]:
+def public(db: Connection, group: ReportedApp) -> Json:
     app = apps.get(db, group.app_id)
     return shown(
         REPORTED_APP,

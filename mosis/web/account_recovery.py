@@ -1,17 +1,16 @@
 """Passwords and addresses over HTTP: change, reset, verification."""
 
-from typing import Any
-
 import bottle
 
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import account_recovery, accounts
-from mosis.validation.addresses import KNOWN_EMAIL_ADDRESS
+from mosis.validation import Json
+from mosis.validation.names import KNOWN_EMAIL_ADDRESS
 from mosis.web.auth import EMAIL, PASSWORD, TICKET, password_findings
-from mosis.web.openapi_schemas import operation
 from mosis.web.request import spend
+from mosis.web.schemas import operation
 
 CHANGE = {
     "current_password": {"type": "string", "required": True, "maxlength": 1024},
@@ -35,14 +34,14 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(body=CHANGE, further=password_findings, refuses="invalid_credentials")
-def change(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
+def change(env: Context, db: Connection, caller: Caller, body: Json) -> None:
     """Change the password; the account's other sessions end."""
     spend(env, "sign_in", f"{caller.account} {caller.network}")
     accounts.change_password(env, db, caller, body["current_password"], body["new_password"])
 
 
 @operation({202: None}, body=FORGOT)
-def forgot(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
+def forgot(env: Context, db: Connection, caller: Caller, body: Json) -> None:
     """Request a link that sets a new password. The response does not disclose whether the account
     exists."""
     email = body["email"]
@@ -53,14 +52,14 @@ def forgot(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -
 
 
 @operation(body=RESET, further=password_findings)
-def reset(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
+def reset(env: Context, db: Connection, caller: Caller, body: Json) -> None:
     """Set a new password with the token of that link; all sessions end."""
     spend(env, "sign_in_network", caller.network)
     account_recovery.reset(env, db, caller, body["token"], body["new_password"])
 
 
 @operation(body=VERIFY, refuses="unauthenticated forbidden invalid_credentials email_taken")
-def verify(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
+def verify(env: Context, db: Connection, caller: Caller, body: Json) -> None:
     """Verify an e-mail address with the token of the verification mail, and with a session or the
     password of the account.
 
@@ -73,7 +72,7 @@ def verify(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -
 
 
 @operation({202: None}, body=CHANGE_EMAIL, refuses="invalid_credentials email_taken")
-def change_email(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
+def change_email(env: Context, db: Connection, caller: Caller, body: Json) -> None:
     """Request a change of the e-mail address.
 
     The new address gets a link that confirms it, the old one a link that undoes the change for 72
@@ -87,7 +86,7 @@ def change_email(env: Context, db: Connection, caller: Caller, body: dict[str, A
 
 
 @operation(body=UNDO, refuses="email_taken")
-def undo_email(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
+def undo_email(env: Context, db: Connection, caller: Caller, body: Json) -> None:
     """Undo a change of the address from the old mailbox. All sessions and keys of the account are
     revoked."""
     token = body["token"]
@@ -98,6 +97,6 @@ def undo_email(env: Context, db: Connection, caller: Caller, body: dict[str, Any
 @operation({202: None})
 def resend(env: Context, db: Connection, caller: Caller) -> None:
     """Send the verification mail again."""
-    spend(env, "mail", caller.account)
+    spend(env, "mail", accounts.folded(accounts.get(db, caller.account).email))
     account_recovery.request_verification(db, caller)
     bottle.response.status = 202

@@ -1,7 +1,5 @@
 """The caller's own account."""
 
-from typing import Any
-
 import bottle
 
 from mosis import audit, events
@@ -11,14 +9,12 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import accounts, identities, personal_data, second_factor
 from mosis.people.accounts import Developer
+from mosis.validation import Json, Schema
 from mosis.validation.names import NAME
-from mosis.web.openapi_schemas import (
-    COUNT,
-    FREE,
+from mosis.web.request import listed, read_page, require_match, spend
+from mosis.web.schemas import (
     ID,
-    TEXT,
     TIME,
-    YES,
     each,
     extended_with,
     list_of,
@@ -29,9 +25,8 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import listed, read_page, require_match, spend
 
-CHANGE: dict[str, dict[str, Any]] = {
+CHANGE: Schema = {
     "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": NAME},
     "mail": {
         "type": "dict",
@@ -39,7 +34,7 @@ CHANGE: dict[str, dict[str, Any]] = {
         "valuesrules": {"type": "boolean"},
     },
 }
-ERASE: dict[str, dict[str, Any]] = {
+ERASE: Schema = {
     "password": {"type": "string", "nullable": True, "maxlength": 1024},
     "apps": {"type": "string", "allowed": ["keep", "withdraw"]},
 }
@@ -47,36 +42,36 @@ ERASE: dict[str, dict[str, Any]] = {
 DEVELOPER = shape(
     "Developer",
     id=ID,
-    email=TEXT,
-    email_verified=YES,
-    name=TEXT,
+    email=str,
+    email_verified=bool,
+    name=str,
     role=one_of(*ROLES),
-    suspended=YES,
-    providers=many(TEXT),
-    second_factor=YES,
+    suspended=bool,
+    providers=many(str),
+    second_factor=bool,
     created_at=TIME,
 )
-OWN = extended_with("Me", DEVELOPER, mail=each(YES))
+OWN = extended_with("Me", DEVELOPER, mail=each(bool))
 HOLDER = shape(
     "CredentialHolder",
     id=ID,
-    name=TEXT,
-    email=TEXT,
+    name=str,
+    email=str,
     role=one_of(*ROLES),
     scopes=many(one_of(*SCOPES)),
-    apps=nullable(many(TEXT)),
+    apps=nullable(many(str)),
 )
 ENTRY = shape(
     "AuditEntry",
-    number=COUNT,
+    number=int,
     at=TIME,
     actor_id=nullable(ID),
-    action=TEXT,
-    subject_id=nullable(TEXT),
+    action=str,
+    subject_id=nullable(str),
     owner_id=nullable(ID),
-    network=TEXT,
-    details=FREE,
-    hash=TEXT,
+    network=str,
+    details=dict,
+    hash=str,
 )
 
 
@@ -89,7 +84,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation({200: {"oneOf": [OWN, HOLDER]}})
-def me(db: Connection, caller: Caller) -> dict[str, Any]:
+def me(db: Connection, caller: Caller) -> Json:
     """The caller's account; for an API key or a device login, its account and its rights."""
     developer = accounts.get(db, caller.account)
     if caller.scopes is None:
@@ -105,7 +100,7 @@ def me(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation(OWN, body=CHANGE, matches=True)
-def change(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def change(db: Connection, caller: Caller, body: Json) -> Json:
     """Change the caller's name, or which kinds of notifications are mailed."""
     with db.write():
         require_match(lambda: _own(db, accounts.get(db, caller.account)))
@@ -116,7 +111,7 @@ def change(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, An
 
 
 @operation(body=ERASE, optional=True, matches=True, refuses="invalid_credentials")
-def erase(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
+def erase(env: Context, db: Connection, caller: Caller, body: Json) -> None:
     """Erase the caller's account: personal data is deleted, published apps stay under a pseudonym
     or are withdrawn."""
     require_match(lambda: _own(db, accounts.get(db, caller.account)))
@@ -126,14 +121,14 @@ def erase(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
     )
 
 
-@operation(each(many(FREE)))
-def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(each(many(dict)))
+def export(env: Context, db: Connection, caller: Caller) -> Json:
     """All data about the caller: lists of rows by name."""
     return personal_data.export(env, db, caller)
 
 
 @operation(list_of("entries", ENTRY))
-def trail(db: Connection, caller: Caller) -> dict[str, Any]:
+def trail(db: Connection, caller: Caller) -> Json:
     """The lines of the audit trail about the caller's account and apps, newest first."""
     page = audit.index(db, read_page(int), owner_id=caller.account)
     return listed(
@@ -143,17 +138,17 @@ def trail(db: Connection, caller: Caller) -> dict[str, Any]:
     )
 
 
-def public(db: Connection, developer: Developer) -> dict[str, Any]:
+def public(db: Connection, developer: Developer) -> Json:
     passwords = ["password"] * bool(developer.password_hash)
     providers = passwords + identities.providers_of(db, developer.id)
     has_second_factor = second_factor.active(db, developer.id) is not None
     return shown(DEVELOPER, developer, providers=providers, second_factor=has_second_factor)
 
 
-def entry(each: Entry) -> dict[str, Any]:
+def entry(each: Entry) -> Json:
     return shown(ENTRY, each, network=each.address, details=each.facts)
 
 
-def _own(db: Connection, developer: Developer) -> dict[str, Any]:
+def _own(db: Connection, developer: Developer) -> Json:
     """The account as its owner sees it."""
     return public(db, developer) | {"mail": events.mail_choices(db, developer.id)}

@@ -1,36 +1,32 @@
 """Administration over HTTP (role admin): accounts, apps, audit trail."""
 
-from typing import Any
-
 import bottle
 
 from mosis import audit
 from mosis.caller import ROLES, Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Denied
 from mosis.people import account_recovery, accounts
 from mosis.publishing import apps
+from mosis.validation import Json, Schema
 from mosis.web import accounts as people
 from mosis.web import apps as catalogue
 from mosis.web.auth import EMAIL
-from mosis.web.openapi_schemas import TEXT, TIME, list_of, operation, shape
 from mosis.web.request import listed, read_page
+from mosis.web.schemas import TIME, list_of, operation, shape
 
-DEVELOPER: dict[str, dict[str, Any]] = {
+DEVELOPER: Schema = {
     "role": {"type": "string", "allowed": list(ROLES)},
     "suspended": {"type": "boolean"},
 }
-APP: dict[str, dict[str, Any]] = {
+APP: Schema = {
     "suspended": {"type": "boolean", "required": True},
     "reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500},
 }
-INVITE: dict[str, dict[str, Any]] = {"email": EMAIL}
+INVITE: Schema = {"email": EMAIL}
 
-SEARCH: dict[str, dict[str, Any]] = {
-    "q": {"type": "string", "maxlength": 200, "meta": "A part of the names."}
-}
-OF_TRAIL: dict[str, dict[str, Any]] = {
+SEARCH: Schema = {"q": {"type": "string", "maxlength": 200, "meta": "A part of the names."}}
+OF_TRAIL: Schema = {
     "owner": {
         "type": "string",
         "maxlength": 100,
@@ -42,7 +38,7 @@ OF_TRAIL: dict[str, dict[str, Any]] = {
         "meta": "An action, such as `version.uploaded`.",
     },
 }
-INVITATION = shape("Invitation", email=TEXT, invitation=TEXT, expires_at=TIME)
+INVITATION = shape("Invitation", email=str, invitation=str, expires_at=TIME)
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -57,21 +53,16 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("developers", people.DEVELOPER), query=SEARCH)
-def developers(db: Connection) -> dict[str, Any]:
+def developers(db: Connection) -> Json:
     """All accounts, newest first; q is a part of the name or address."""
     page = accounts.index(db, read_page(str), bottle.request.query.getunicode("q", ""))
     return listed("developers", page, [people.public(db, each) for each in page.rows])
 
 
 @operation(people.DEVELOPER, body=DEVELOPER)
-def change_developer(
-    db: Connection, caller: Caller, developer: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def change_developer(db: Connection, caller: Caller, developer: str, body: Json) -> Json:
     """Change an account's role, suspend it, or lift its suspension."""
-    if developer == caller.account:
-        raise Denied(
-            "forbidden", "Nobody changes their own role or suspension; ask another administrator."
-        )
+    accounts.check_another(caller, developer)
     with db.write():
         accounts.get(db, developer)
         if "role" in body:
@@ -82,7 +73,7 @@ def change_developer(
 
 
 @operation({201: INVITATION}, body=INVITE, refuses="email_taken")
-def invite(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def invite(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Invite somebody to register. The invitation is mailed, and shown once in the response."""
     ticket, token = account_recovery.invite(env, db, caller, body["email"])
     bottle.response.status = 201
@@ -90,16 +81,14 @@ def invite(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -
 
 
 @operation(list_of("apps", catalogue.APP), query=SEARCH)
-def all_apps(env: Context, db: Connection) -> dict[str, Any]:
+def all_apps(env: Context, db: Connection) -> Json:
     """All apps, newest first; q is a part of the name or package_id."""
     page = apps.all_apps(db, read_page(str), bottle.request.query.getunicode("q", ""))
     return listed("apps", page, catalogue.public_list(env, db, page.rows))
 
 
 @operation(catalogue.APP, body=APP)
-def change_app(
-    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def change_app(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Suspend an app, or lift its suspension."""
     with db.write():
         found = apps.get(db, app)
@@ -109,7 +98,7 @@ def change_app(
 
 
 @operation(list_of("entries", people.ENTRY), query=OF_TRAIL)
-def trail(db: Connection) -> dict[str, Any]:
+def trail(db: Connection) -> Json:
     """The audit trail, newest line first."""
     query = bottle.request.query
     page = audit.index(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import bottle
 
-from mosis import rate_limits, store
+from mosis import rate_limits
 from mosis.caller import client_address, network_of
 from mosis.clock import seconds
 from mosis.context import Context
@@ -24,6 +24,7 @@ from mosis.ids import request_id_of
 from mosis.rate_limits import Taken
 from mosis.records import dataclass
 from mosis.server.request import Answer, Request
+from mosis.store import revisions
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.content_coding import form_key, least_bytes, takes_part
 from mosis.web.request import OTHER_PAGING, accepts_html, etag, names_tag, require_tag
@@ -82,18 +83,18 @@ def place_of(env: Context, path: str, query: str) -> Place:
     """
     words = split_version(path)[1].split("/")[1:]
     if words[0] == "app":
-        return Place("apps", path, store.app_revision(env, "/".join(words[1:])))
+        return Place("apps", path, revisions.app_revision(env, "/".join(words[1:])))
     if path in ("/", "/feed.atom"):
         known = _SEARCH if path == "/" else frozenset()
-        return Place("lists", _key(path, query, known), store.list_revision(env))
+        return Place("lists", _key(path, query, known), revisions.list_revision(env))
     if words[0] != "store":
         return Place("always", _key(path, query, _REFUSED), None)
     if words[1:2] == ["apps"] and len(words) > 2:
         known = _LIST if len(words) > 3 else _REFUSED | _AGED
-        revision = _aged(env, query, store.app_revision(env, words[2]))
+        revision = _aged(env, query, revisions.app_revision(env, words[2]))
         return Place("apps", _key(path, query, known), revision)
     known = _SEARCH | _AGED if words[1:] == ["apps"] else _LIST
-    return Place("lists", _key(path, query, known), _aged(env, query, store.list_revision(env)))
+    return Place("lists", _key(path, query, known), _aged(env, query, revisions.list_revision(env)))
 
 
 def _aged(env: Context, query: str, revision: Hashable) -> Hashable:

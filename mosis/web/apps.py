@@ -14,28 +14,25 @@ from mosis.publishing import apps, listing_changes, rollout_plans, versions
 from mosis.publishing.apps import STATUSES, App
 from mosis.publishing.listing_changes import ListingChange
 from mosis.telemetry import rollout_health
-from mosis.validation import LINES, Finding, finding, findings_of, pattern
-from mosis.validation.addresses import WEB_ADDRESS, normal_web_address
-from mosis.validation.names import LINE, NAME, TAG
-from mosis.web.openapi_schemas import (
-    COUNT,
-    FREE,
+from mosis.validation import LINES, Finding, Json, Schema, finding, findings_of, pattern
+from mosis.validation.names import LINE, NAME, TAG, WEB_ADDRESS, normal_web_address
+from mosis.web.request import created, listed, read_choice, read_page, require_match, spend
+from mosis.web.rollout_plans import DEFAULT_PLAN, ROLLOUT_PLAN
+from mosis.web.schemas import (
     ID,
     LINK,
-    TEXT,
     TIME,
     list_of,
     many,
     nullable,
     one_of,
+    only,
     operation,
     shape,
     shown,
 )
-from mosis.web.request import created, listed, read_choice, read_page, require_match, spend
-from mosis.web.rollout_schemas import DEFAULT_PLAN, ROLLOUT_PLAN
 
-_FIELDS: dict[str, dict[str, Any]] = {
+_FIELDS: Schema = {
     "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": NAME},
     "summary": {"type": "string", "maxlength": 200, "regex": LINE},
     "description": {"type": "string", "maxlength": 10_000, "regex": LINES},
@@ -54,9 +51,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     },
     "homepage": {"type": "string", "nullable": True, "maxlength": 500, "regex": WEB_ADDRESS},
 }
-_DEFAULT_PLAN: dict[str, Any] = {
-    "rollout_plan": {"type": "dict", "nullable": True, "schema": ROLLOUT_PLAN}
-}
+_DEFAULT_PLAN: Json = {"rollout_plan": {"type": "dict", "nullable": True, "schema": ROLLOUT_PLAN}}
 CREATE = (
     _FIELDS
     | _DEFAULT_PLAN
@@ -76,26 +71,26 @@ CHANGE = _FIELDS | _DEFAULT_PLAN | {"publish_by": {"type": "string", "allowed": 
 PENDING = shape(
     "PendingListing",
     id=ID,
-    revision=COUNT,
-    fields=FREE,
-    because=many(TEXT),
+    revision=int,
+    fields=dict,
+    because=many(str),
     submitted_at=TIME,
     updated_at=TIME,
 )
 APP = shape(
     "App",
     id=ID,
-    package_id=TEXT,
-    name=TEXT,
-    summary=TEXT,
-    description=TEXT,
-    category=TEXT,
-    tags=many(TEXT),
-    homepage=nullable(TEXT),
+    package_id=str,
+    name=str,
+    summary=str,
+    description=str,
+    category=str,
+    tags=many(str),
+    homepage=nullable(str),
     status=one_of(*STATUSES),
     developer_id=ID,
     icon_url=nullable(LINK),
-    latest_version=nullable(TEXT),
+    latest_version=nullable(str),
     rollout_plan=nullable(DEFAULT_PLAN),
     publish_by=one_of(*PUBLISH_BY),
     pending=nullable(PENDING),
@@ -110,7 +105,8 @@ def further_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
     if fields.get("rollout_plan"):
         found += findings_of(rollout_plans.check, fields["rollout_plan"], "/rollout_plan")
     try:
-        normal_web_address(fields.get("homepage") or "")
+        if fields.get("homepage"):
+            normal_web_address(fields["homepage"])
     except ValueError:
         detail = "The host in brackets is not an IPv6 address."
         found.append(finding("/homepage", "wrong_format", detail))
@@ -132,11 +128,8 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/apps/<app>", callback=delete, scope="apps:write", lane="writes")
 
 
-@operation(
-    list_of("apps", APP, total=COUNT),
-    query={"status": {"type": "string", "allowed": [*STATUSES], "meta": "Only these."}},
-)
-def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(list_of("apps", APP, total=int), query=only("status", STATUSES))
+def index(env: Context, db: Connection, caller: Caller) -> Json:
     """The caller's apps, newest first."""
     status = read_choice("status", *STATUSES)
     page, total = apps.index(db, caller, read_page(str), status)
@@ -149,7 +142,7 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     further=further_findings,
     refuses="package_id_taken quota_exceeded prefix_reserved",
 )
-def create(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def create(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Create an app. Its package_id is unique in the portal."""
     rollout_health.check_counted(env, None, body.get("rollout_plan"), "/rollout_plan")
     app = apps.create(db, env.config, caller, _normal(body))
@@ -157,15 +150,13 @@ def create(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -
 
 
 @operation(APP)
-def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def show(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     """One app of the caller."""
     return public(env, db, apps.with_role(db, caller, app, "viewer"))
 
 
 @operation(APP, body=CHANGE, further=further_findings, matches=True)
-def change(
-    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def change(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Change an app. What the store shows of it changes once a reviewer has approved it."""
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
@@ -173,9 +164,7 @@ def change(
         return public(env, db, change_fields(env, db, caller, found, body))
 
 
-def change_fields(
-    env: Context, db: Connection, caller: Caller, found: App, fields: dict[str, Any]
-) -> App:
+def change_fields(env: Context, db: Connection, caller: Caller, found: App, fields: Json) -> App:
     """Change fields that were checked by CHANGE, in the running transaction. Raises LimitReached,
     Invalid."""
     rollout_health.check_counted(env, found.id, fields.get("rollout_plan"), "/rollout_plan")
@@ -193,7 +182,7 @@ def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
         apps.delete(db, caller, found)
 
 
-def _normal(fields: dict[str, Any]) -> dict[str, Any]:
+def _normal(fields: Json) -> Json:
     """The fields in their stored form: each tag once, regardless of case, and the homepage's host
     in lower case."""
     if "tags" in fields:
@@ -206,20 +195,18 @@ def _normal(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def public(env: Context, db: Connection, app: App) -> dict[str, Any]:
+def public(env: Context, db: Connection, app: App) -> Json:
     return _public(env, app, *listing_changes.latest_and_waiting(db, app.id))
 
 
-def public_list(env: Context, db: Connection, found: list[App]) -> list[dict[str, Any]]:
+def public_list(env: Context, db: Connection, found: list[App]) -> list[Json]:
     """As `public` for each, with two queries for all."""
     ids = [app.id for app in found]
     latest, pending = versions.latest_of(db, ids), listing_changes.waiting_of(db, ids)
     return [_public(env, app, latest.get(app.id), pending.get(app.id)) for app in found]
 
 
-def _public(
-    env: Context, app: App, latest: str | None, pending: ListingChange | None
-) -> dict[str, Any]:
+def _public(env: Context, app: App, latest: str | None, pending: ListingChange | None) -> Json:
     icon = env.url(f"/assets/{app.id}/icon-128.png") if latest else None
     plan = rollout_plans.default_of(app)
     return shown(

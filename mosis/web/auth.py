@@ -11,23 +11,12 @@ from mosis.credentials import tokens, totp
 from mosis.database import Connection
 from mosis.people import accounts, second_factor
 from mosis.people.accounts import Session, SignedIn
-from mosis.validation import Finding, findings_of, names
-from mosis.validation.addresses import EMAIL_ADDRESS
+from mosis.validation import Finding, Json, findings_of, names, required_text
+from mosis.validation.names import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
-from mosis.web.openapi_schemas import (
-    COUNT,
-    ID,
-    TEXT,
-    TIME,
-    YES,
-    extended_with,
-    list_of,
-    operation,
-    shape,
-    shown,
-)
 from mosis.web.request import created, listed, read_page, spend
+from mosis.web.schemas import ID, TIME, extended_with, list_of, operation, shape, shown
 
 EMAIL = {
     "type": "string",
@@ -37,7 +26,7 @@ EMAIL = {
     "regex": EMAIL_ADDRESS,
 }
 PASSWORD = {"type": "string", "required": True, "minlength": 10, "maxlength": 1024}
-NAME = {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": names.NAME}
+NAME = required_text(100, names.NAME)
 SECOND_FACTOR_CODE = {"type": "string", "required": True, "minlength": 6, "maxlength": 40}
 TICKET = {"type": "string", "required": True, "maxlength": 100}
 
@@ -57,19 +46,19 @@ LOGOUT = {"everywhere": {"type": "boolean"}}
 
 TOKENS = shape(
     "Tokens",
-    access_token=TEXT,
+    access_token=str,
     token_type={"const": "Bearer"},
-    expires_in=COUNT,
-    refresh_token=TEXT,
-    refresh_expires_in=COUNT,
+    expires_in=int,
+    refresh_token=str,
+    refresh_expires_in=int,
 )
 SIGNED_IN = extended_with("SignedIn", TOKENS, developer=DEVELOPER)
 SESSION = shape(
     "Session",
     id=ID,
-    client=TEXT,
-    network=TEXT,
-    current=YES,
+    client=str,
+    network=str,
+    current=bool,
     created_at=TIME,
     last_used_at=TIME,
     expires_at=TIME,
@@ -104,14 +93,14 @@ def routes(app: bottle.Bottle) -> None:
     further=password_findings,
     refuses="email_taken registration_closed",
 )
-def register(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def register(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Register an account. The response is signed in."""
     spend(env, "registration", caller.network)
     return created(public(db, accounts.register(env, db, caller, **body)), "/v1/auth/me")
 
 
 @operation(SIGNED_IN, body=LOGIN, refuses="invalid_credentials second_factor_required")
-def login(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def login(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Sign in with a password.
 
     401 is the same, after the same time, whether the account exists or not. An account with a
@@ -122,9 +111,7 @@ def login(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
 
 
 @operation(SIGNED_IN, body=SECOND_STEP, refuses="invalid_code")
-def second_factor_step(
-    env: Context, db: Connection, caller: Caller, body: dict[str, Any]
-) -> dict[str, Any]:
+def second_factor_step(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Sign in with the ticket of the first step and a code of the authenticator app, or a recovery code."""
     account = second_factor.account_of(env, db, body["ticket"])
     spend_code(env, caller, account, body["code"])
@@ -132,7 +119,7 @@ def second_factor_step(
 
 
 @operation(SIGNED_IN, body=REFRESH)
-def refresh(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def refresh(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Exchange a refresh token for a new pair of tokens; each refresh token is valid once.
 
     Using one again ends the session, because it may have been stolen.
@@ -141,13 +128,13 @@ def refresh(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) 
 
 
 @operation(body=LOGOUT, optional=True)
-def logout(db: Connection, caller: Caller, body: dict[str, Any]) -> None:
+def logout(db: Connection, caller: Caller, body: Json) -> None:
     """End the session, or all sessions of the account."""
     accounts.logout(db, caller, everywhere=body.get("everywhere", False))
 
 
 @operation(list_of("sessions", SESSION))
-def sessions(db: Connection, caller: Caller) -> dict[str, Any]:
+def sessions(db: Connection, caller: Caller) -> Json:
     """The active sessions of the caller, newest first."""
     page = accounts.sessions(db, caller, read_page(str))
     return listed("sessions", page, [_session(each, caller) for each in page.rows])
@@ -179,7 +166,7 @@ def spend_code(env: Context, caller: Caller, developer_id: str, code: str) -> No
         spend(env, "code_all", developer_id)
 
 
-def public(db: Connection, signed_in: SignedIn) -> dict[str, Any]:
+def public(db: Connection, signed_in: SignedIn) -> Json:
     return {
         "developer": faces.public(db, signed_in.developer),
         "access_token": signed_in.access_token,
@@ -190,6 +177,6 @@ def public(db: Connection, signed_in: SignedIn) -> dict[str, Any]:
     }
 
 
-def _session(session: Session, caller: Caller) -> dict[str, Any]:
+def _session(session: Session, caller: Caller) -> Json:
     current = session.id == caller.session_id
     return shown(SESSION, session, network=session.address, current=current)

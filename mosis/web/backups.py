@@ -1,28 +1,18 @@
 """Copies, the replica and the last drill over HTTP (role admin)."""
 
 from dataclasses import asdict
-from typing import Any
 
 import bottle
 
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.operations import backup
-from mosis.web.openapi_schemas import (
-    COUNT,
-    EMPTY,
-    FREE,
-    ID,
-    TEXT,
-    list_of,
-    nullable,
-    operation,
-    shape,
-)
+from mosis.operations.backup import copies, drills
+from mosis.validation import Json
 from mosis.web.request import listed, read_page
+from mosis.web.schemas import EMPTY, ID, list_of, nullable, operation, shape, shown
 
-COPY = shape("Copy", name=TEXT, size_bytes=COUNT, packages=COUNT)
+COPY = shape("Copy", name=str, size_bytes=int, packages=int)
 ASKED = shape("BackupAsked", job=ID)
 
 
@@ -31,21 +21,17 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/admin/backups", callback=make, scope="admin", idempotent="yes")
 
 
-@operation(list_of("backups", COPY, replica=nullable(FREE), drill=nullable(FREE)))
-def index(env: Context, db: Connection) -> dict[str, Any]:
+@operation(list_of("backups", COPY, replica=nullable(dict), drill=nullable(dict)))
+def index(env: Context, db: Connection) -> Json:
     """The existing copies, the replica and the last drill."""
-    page = backup.index(env.config, read_page(str))
-    copies = [
-        {"name": each.name, "size_bytes": each.size_bytes, "packages": each.packages}
-        for each in page.rows
-    ]
+    page = copies.index(env.config, read_page(str))
+    rows = [shown(COPY, each) for each in page.rows]
     replica = asdict(env.replication.state) if env.replication else None
-    return listed("backups", page, copies, replica=replica, drill=backup.last_drill(db))
+    return listed("backups", page, rows, replica=replica, drill=drills.last_drill(db))
 
 
 @operation({202: ASKED}, body=EMPTY)
-def make(db: Connection, caller: Caller) -> dict[str, Any]:
+def make(db: Connection, caller: Caller) -> Json:
     """Request a copy of the database, the package list and the secrets; it is made by a job."""
-    actor = caller.account
     bottle.response.status = 202
-    return {"job": backup.request_copy(db, actor)}
+    return {"job": copies.request_copy(db, caller.account)}

@@ -10,8 +10,8 @@ from pathlib import Path
 import bottle
 
 from mosis.context import Context
-from mosis.web.openapi_schemas import File, operation
-from mosis.web.request import etag, names_tag, require_tag
+from mosis.web.file_response import send_bytes
+from mosis.web.schemas import File, operation
 
 HERE = Path(__file__).parents[1]
 # The part of the portal's source that the client needs (tests/test_architecture.py: it imports
@@ -45,14 +45,16 @@ def program(env: Context) -> bottle.HTTPResponse:
         "Content-Type": "application/vnd.python.zipapp",
         "Content-Disposition": 'attachment; filename="mosis.pyz"',
     }
-    return _sent(content, headers)
+    return send_bytes(content, headers)
 
 
 @operation(File("text/plain"))
 def checksum(env: Context) -> bottle.HTTPResponse:
     """The SHA-256 of the command line, for `sha256sum --check`."""
     digest = hashlib.sha256(zipapp(env.config.base_url)).hexdigest()
-    return _sent(f"{digest}  mosis.pyz\n".encode(), {"Content-Type": "text/plain; charset=utf-8"})
+    return send_bytes(
+        f"{digest}  mosis.pyz\n".encode(), {"Content-Type": "text/plain; charset=utf-8"}
+    )
 
 
 @lru_cache(maxsize=2)
@@ -77,12 +79,3 @@ def zipapp(base_url: str) -> bytes:
             entry.create_system = 3
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
-
-
-def _sent(body: bytes, headers: dict[str, str]) -> bottle.HTTPResponse:
-    tag = etag(body)
-    require_tag(tag)
-    headers = {"ETag": tag, "Cache-Control": "public, max-age=300"} | headers
-    if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
-        return bottle.HTTPResponse(b"", 304, headers)
-    return bottle.HTTPResponse(body, 200, headers)

@@ -13,16 +13,9 @@ LEVEL = 5
 LEAST_BYTES = 1024  # smaller responses fit into one packet anyway
 MOST_HEADER = 256  # characters of Accept-Encoding that are read; browsers send about 30
 READS = (
-    "/store/",
-    "/docs",
-    "/openapi.json",
-    "/.well-known/",
-    "/robots.txt",
-    "/metrics",
-    "/apps",
-    "/reviews",
-    "/admin/apps",
-)
+    "/store/", "/docs", "/openapi.json", "/.well-known/", "/robots.txt", "/metrics", "/apps",
+    "/reviews", "/admin/apps",
+)  # fmt: skip
 _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 
 

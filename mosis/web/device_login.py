@@ -1,7 +1,6 @@
 """Device login over HTTP (RFC 8628). The addresses for devices accept forms, as the RFC requires,
 and JSON."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,34 +13,23 @@ from mosis.credentials.oauth.trusted import LONGEST
 from mosis.database import Connection
 from mosis.errors import Malformed
 from mosis.people import device_login, trusted_publishers
-from mosis.validation import Finding, finding
+from mosis.validation import Finding, Json, Schema, finding, required_text, some_of
 from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
 from mosis.web.auth import SECOND_FACTOR_CODE, TOKENS, spend_code
-from mosis.web.openapi_schemas import COUNT, LINK, TEXT, TIME, YES, many, operation, shape
 from mosis.web.request import spend
+from mosis.web.schemas import LINK, TIME, many, operation, shape, shown
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 BEGIN = {
-    "client_name": {
-        "type": "string",
-        "required": True,
-        "minlength": 1,
-        "maxlength": 100,
-        "regex": NAME,
-    },
+    "client_name": required_text(100, NAME),
     "client_id": {"type": "string", "maxlength": 100},
-    "scopes": {
-        "type": "list",
-        "minlength": 1,
-        "maxlength": len(SCOPES),
-        "schema": {"type": "string", "allowed": list(SCOPES)},
-    },
+    "scopes": some_of(SCOPES),
     "scope": {"type": "string", "maxlength": 500},
 }
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
-TOKEN: dict[str, dict[str, Any]] = {
+TOKEN: Schema = {
     "grant_type": {"type": "string", "required": True, "maxlength": 100},
     "device_code": {"type": "string", "maxlength": 100},
     "client_id": {"type": "string", "maxlength": 100},
@@ -57,23 +45,23 @@ APPROVE = {
 
 BEGUN = shape(
     "DeviceLogin",
-    device_code=TEXT,
-    user_code=TEXT,
+    device_code=str,
+    user_code=str,
     verification_uri=LINK,
     verification_uri_complete=LINK,
-    expires_in=COUNT,
-    interval=COUNT,
+    expires_in=int,
+    interval=int,
 )
-ASKED = shape("DeviceRequest", user_code=TEXT, client_name=TEXT, scopes=many(TEXT), expires_at=TIME)
+ASKED = shape("DeviceRequest", user_code=str, client_name=str, scopes=many(str), expires_at=TIME)
 EXCHANGED = shape(
     "ExchangedToken",
-    access_token=TEXT,
-    issued_token_type=TEXT,
+    access_token=str,
+    issued_token_type=str,
     token_type={"const": "Bearer"},
-    expires_in=COUNT,
-    scope=TEXT,
+    expires_in=int,
+    scope=str,
 )
-DECIDED = shape("DeviceDecision", user_code=TEXT, client_name=TEXT, approved=YES)
+DECIDED = shape("DeviceDecision", user_code=str, client_name=str, approved=bool)
 
 
 def _scope_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
@@ -112,7 +100,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(BEGUN, body=BEGIN, further=_scope_findings, form=True)
-def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def begin(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Start a device login (RFC 8628). Show user_code to the user, and poll POST /auth/token every
     interval seconds."""
     spend(env, "device", caller.network)
@@ -137,7 +125,7 @@ def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
     refuses="unsupported_grant_type authorization_pending slow_down access_denied expired_token"
     " invalid_grant provider_unavailable",
 )
-def token(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def token(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Poll whether a device login has been approved; or exchange an ID token of a build server.
 
     A device login gets its tokens in the end (RFC 8628), a trusted publisher one of 15 minutes for one
@@ -164,20 +152,15 @@ def token(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
 
 
 @operation(ASKED)
-def show(env: Context, db: Connection, caller: Caller, user_code: str) -> dict[str, Any]:
+def show(env: Context, db: Connection, caller: Caller, user_code: str) -> Json:
     """The details of the device login with this user code."""
     spend(env, "guess", caller.account)
     login = device_login.find(db, user_code)
-    return {
-        "user_code": login.user_code,
-        "client_name": login.client_name,
-        "scopes": json.loads(login.scopes),
-        "expires_at": login.expires_at,
-    }
+    return shown(ASKED, login)
 
 
 @operation(DECIDED, body=APPROVE, refuses="not_found second_factor_required invalid_code")
-def approve(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def approve(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Approve or deny a device login."""
     spend(env, "guess", caller.account)
     if "code" in body:
@@ -185,8 +168,4 @@ def approve(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) 
     login = device_login.decide(
         env, db, caller, body["user_code"], body["approve"], body.get("code")
     )
-    return {
-        "user_code": login.user_code,
-        "client_name": login.client_name,
-        "approved": body["approve"],
-    }
+    return shown(DECIDED, login, approved=body["approve"])

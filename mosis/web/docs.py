@@ -17,9 +17,9 @@ from mosis.errors import NotFound
 from mosis.packages import manifest_schema
 from mosis.web import docs_pages, docs_search
 from mosis.web.content_coding import compressed
-from mosis.web.file_response import is_known, send_file
-from mosis.web.openapi_schemas import File, operation
+from mosis.web.file_response import send_bytes, send_file
 from mosis.web.request import etag
+from mosis.web.schemas import File, operation
 
 HERE = Path(__file__).parent
 SCRIPTS = ("redoc.standalone.js", "start.js")
@@ -148,11 +148,8 @@ def _page(page: bytes, policy: str = docs_pages.POLICY) -> bottle.HTTPResponse:
 
 def _sent(body: bytes, tag: str, headers: dict[str, str]) -> bottle.HTTPResponse:
     """A response that only changes with the program."""
-    headers = {"ETag": tag, "Cache-Control": "public, max-age=300"} | headers
-    headers["Last-Modified"] = formatdate(_changed_at(), usegmt=True)
-    if is_known(tag, headers["Last-Modified"]):
-        return bottle.HTTPResponse(b"", 304, headers)
-    return bottle.HTTPResponse(body, 200, headers)
+    changed = formatdate(_changed_at(), usegmt=True)
+    return send_bytes(body, headers | {"Last-Modified": changed}, tag)
 
 
 @cache

@@ -13,8 +13,8 @@ from mosis.errors import Malformed
 from mosis.validation.strict_json import dump_json
 from mosis.web.long_poll import LONGEST_SECONDS, WAIT, wait, wait_seconds
 from mosis.web.notifications import NOTIFICATION, public
-from mosis.web.openapi_schemas import list_of, operation
 from mosis.web.request import listed, read_page
+from mosis.web.schemas import list_of, operation
 
 AFTER = {"after": {"type": "string", "maxlength": 100, "meta": "The id of the last known event."}}
 

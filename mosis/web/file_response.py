@@ -18,14 +18,12 @@ import bottle
 from mosis.clock import seconds
 from mosis.errors import Conflict, LimitReached, PortalError
 from mosis.web.content_coding import least_bytes
-from mosis.web.request import gzip_tag, names_tag
+from mosis.web.request import etag, gzip_tag, names_tag
 
-_RANGE = re.compile(
-    r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*\Z", re.IGNORECASE
-)  # more digits than any file needs
-_ASCTIME = re.compile(
-    r"[A-Z][a-z]{2} [A-Z][a-z]{2} "
-)  # the form without a zone (RFC 9110, section 5.6.7)
+# more digits than any file needs
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*\Z", re.IGNORECASE)
+# the form without a zone (RFC 9110, section 5.6.7)
+_ASCTIME = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} ")
 
 
 def send_file(
@@ -149,6 +147,15 @@ class _Bounded:
         block = self.file.read(self.left if size < 0 else min(size, self.left))
         self.left -= len(block)
         return block
+
+
+def send_bytes(body: bytes, headers: dict[str, str], tag: str = "") -> bottle.HTTPResponse:
+    """Content that changes with the program only, with its entity tag, or 304. Raises Conflict
+    `precondition_failed`."""
+    headers = {"ETag": tag or etag(body), "Cache-Control": "public, max-age=300"} | headers
+    if is_known(headers["ETag"], headers.get("Last-Modified", "")):
+        return bottle.HTTPResponse(b"", 304, headers)
+    return bottle.HTTPResponse(body, 200, headers)
 
 
 def is_known(tag: str, changed: str) -> bool:

@@ -1,25 +1,24 @@
 """What store front ends send to the primary. Not for accounts: a secret that both share."""
 
 import hmac
-from typing import Any
 
 import bottle
 
-from mosis import store
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Denied, NotFound
-from mosis.validation import Schema
-from mosis.web.openapi_schemas import YES, operation, shape
+from mosis.store import download_batches
+from mosis.validation import Json, Schema
+from mosis.web.schemas import operation, shape
 
-COUNTED = shape("CountedDownloads", added=YES)
+COUNTED = shape("CountedDownloads", added=bool)
 DOWNLOADS: Schema = {
     "batch": {"type": "string", "required": True, "regex": "[0-9a-f-]{36}"},
     "day": {"type": "string", "required": True, "regex": "[0-9]{4}-[0-9]{2}-[0-9]{2}"},
     "counts": {
         "type": "dict",
         "required": True,
-        "maxlength": store.MOST_VERSIONS_OF_BATCH,
+        "maxlength": download_batches.MOST_VERSIONS,
         "valuesrules": {"type": "integer", "min": 1, "max": 1_000_000_000},
     },
 }
@@ -30,11 +29,11 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(COUNTED, body=DOWNLOADS, refuses="not_found")
-def downloads(env: Context, db: Connection, body: dict[str, Any]) -> dict[str, Any]:
+def downloads(env: Context, db: Connection, body: Json) -> Json:
     """Add the downloads that a store front end has counted, once for each `batch`. For front ends
     only: with FRONT_END_SECRET as the bearer token."""
     require_secret(env)
-    added = store.add_batch(db, body["batch"], body["day"], body["counts"])
+    added = download_batches.add_batch(db, body["batch"], body["day"], body["counts"])
     return {"added": added}
 
 

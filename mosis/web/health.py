@@ -1,7 +1,6 @@
 """Liveness and readiness."""
 
 from dataclasses import asdict
-from typing import Any
 
 import bottle
 
@@ -9,17 +8,18 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.operations import readiness
 from mosis.operations.front_end import State
-from mosis.web.openapi_schemas import COUNT, FREE, TEXT, nullable, operation, shape
+from mosis.validation import Json
+from mosis.web.schemas import nullable, operation, shape, shown
 
 ALIVE = shape("Alive", status={"const": "ok"})
 READY = shape(
     "Ready",
     status={"const": "ready"},
-    sqlite_version=TEXT,
-    disk_free_bytes=COUNT,
-    queue_age_seconds=COUNT,
-    replica=nullable(FREE),
-    store=nullable(FREE),
+    sqlite_version=str,
+    disk_free_bytes=int,
+    queue_age_seconds=int,
+    replica=nullable(dict),
+    store=nullable(dict),
 )
 
 
@@ -31,36 +31,30 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(ALIVE)
-def healthz() -> dict[str, Any]:
+def healthz() -> Json:
     """Whether the process runs. The event loop answers; threads and the database are not checked."""
     return {"status": "ok"}
 
 
 @operation(ALIVE, refuses="database_unavailable")
-def livez(db: Connection) -> dict[str, Any]:
+def livez(db: Connection) -> Json:
     """Whether a thread answers and the database can be read; used by the HEALTHCHECK of the image."""
     readiness.read_database(db)
     return {"status": "ok"}
 
 
 @operation(READY, refuses="not_ready")
-def readyz(env: Context) -> dict[str, Any]:
+def readyz(env: Context) -> Json:
     """Whether the portal can do its work; 503 with every reason if not."""
     found = readiness.require(env)
     replica = asdict(found.replica) if found.replica else None
     if replica:
         del replica["trouble"]  # none, or it would not be ready; paths are not for everybody
-    return {
-        "status": "ready",
-        "sqlite_version": found.sqlite_version,
-        "disk_free_bytes": found.disk_free_bytes,
-        "queue_age_seconds": found.queue_age_seconds,
-        "replica": replica,
-        "store": _of_front_end(found.store),
-    }
+    store = _of_front_end(found.store)
+    return shown(READY, found, status="ready", replica=replica, store=store)
 
 
-def _of_front_end(state: State | None) -> dict[str, Any] | None:
+def _of_front_end(state: State | None) -> Json | None:
     """The state of a store front end, without addresses of the operator."""
     if state is None:
         return None

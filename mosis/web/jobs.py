@@ -1,37 +1,35 @@
 """The queue of background jobs over HTTP (role admin)."""
 
-from typing import Any
-
 import bottle
 
 from mosis import jobs
 from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.jobs import Job
-from mosis.web.openapi_schemas import (
-    COUNT,
+from mosis.validation import Json
+from mosis.web.request import listed, read_choice, read_page
+from mosis.web.schemas import (
     EMPTY,
     ID,
-    TEXT,
     TIME,
     list_of,
     nullable,
     one_of,
+    only,
     operation,
     shape,
     shown,
 )
-from mosis.web.request import listed, read_choice, read_page
 
 JOB = shape(
     "Job",
     id=ID,
-    kind=TEXT,
+    kind=str,
     state=one_of(*jobs.STATES),
-    attempts=COUNT,
+    attempts=int,
     run_at=TIME,
     lease_until=nullable(TIME),
-    last_error=nullable(TEXT),
+    last_error=nullable(str),
     created_at=TIME,
 )
 
@@ -41,21 +39,18 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/admin/jobs/<job>/retry", callback=retry, scope="admin", idempotent="yes")
 
 
-@operation(
-    list_of("jobs", JOB),
-    query={"state": {"type": "string", "allowed": [*jobs.STATES], "meta": "Only these."}},
-)
-def index(db: Connection) -> dict[str, Any]:
+@operation(list_of("jobs", JOB), query=only("state", jobs.STATES))
+def index(db: Connection) -> Json:
     """The background jobs, newest first."""
     page = jobs.index(db, read_page(str), read_choice("state", *jobs.STATES))
     return listed("jobs", page, [public(job) for job in page.rows])
 
 
 @operation(JOB, body=EMPTY, refuses="invalid_state")
-def retry(db: Connection, caller: Caller, job: str) -> dict[str, Any]:
+def retry(db: Connection, caller: Caller, job: str) -> Json:
     """Run a dead job again."""
     return public(jobs.retry(db, caller, job))
 
 
-def public(job: Job) -> dict[str, Any]:
+def public(job: Job) -> Json:
     return shown(JOB, job)

@@ -18,14 +18,22 @@ from mosis.people import signing_keys
 from mosis.people.api_keys import ApiKey, NewKey
 from mosis.people.signing_keys import SigningKey
 from mosis.publishing import apps, package_files, versions
-from mosis.validation import Finding, finding, findings_of, timestamps
+from mosis.validation import (
+    Finding,
+    Json,
+    Schema,
+    finding,
+    findings_of,
+    required_text,
+    some_of,
+    timestamps,
+)
 from mosis.validation.names import NAME
 from mosis.web.long_poll import in_turn
-from mosis.web.openapi_schemas import (
+from mosis.web.request import created, listed, read_page, require_match, spend
+from mosis.web.schemas import (
     ID,
-    TEXT,
     TIME,
-    YES,
     extended_with,
     list_of,
     many,
@@ -35,17 +43,10 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import created, listed, read_page, require_match, spend
 
-API_KEY: dict[str, dict[str, Any]] = {
-    "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": NAME},
-    "scopes": {
-        "type": "list",
-        "required": True,
-        "minlength": 1,
-        "maxlength": len(SCOPES),
-        "schema": {"type": "string", "allowed": list(SCOPES)},
-    },
+API_KEY: Schema = {
+    "name": required_text(100, NAME),
+    "scopes": some_of(SCOPES, required=True),
     "apps": {
         "type": "list",
         "nullable": True,
@@ -56,55 +57,55 @@ API_KEY: dict[str, dict[str, Any]] = {
     "expires_at": timestamps.RULES | {"nullable": True},
     "role": {"type": "string", "allowed": list(ROLES)},
 }
-REPORT: dict[str, dict[str, Any]] = {"key": {"type": "string", "required": True, "maxlength": 200}}
+REPORT: Schema = {"key": {"type": "string", "required": True, "maxlength": 200}}
 # https://docs.github.com/en/code-security/secret-scanning/secret-scanning-partner-program
-MATCH: dict[str, dict[str, Any]] = {
+MATCH: Schema = {
     "token": {"type": "string", "required": True, "maxlength": 10_000},
     "type": {"type": "string", "required": True, "maxlength": 200},
     "url": {"type": "string", "nullable": True, "maxlength": 10_000},
     "source": {"type": "string", "nullable": True, "maxlength": 200},
 }
 SIGNING_KEY = {
-    "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": NAME},
+    "name": required_text(100, NAME),
     "public_key": {"type": "string", "required": True, "minlength": 1, "maxlength": 2000},
 }
 
 KEY = shape(
     "ApiKey",
     id=ID,
-    name=TEXT,
-    prefix=TEXT,
+    name=str,
+    prefix=str,
     scopes=many(one_of(*SCOPES)),
-    apps=nullable(many(TEXT)),
+    apps=nullable(many(str)),
     role=one_of(*ROLES),
     expires_at=nullable(TIME),
     last_used_at=nullable(TIME),
     created_at=TIME,
     made_by=nullable(ID),
 )
-NEW_KEY = extended_with("NewApiKey", KEY, key=TEXT)
-REPORTED = shape("Reported", revoked=YES)
+NEW_KEY = extended_with("NewApiKey", KEY, key=str)
+REPORTED = shape("Reported", revoked=bool)
 LABELLED = shape(
     "ReportedMatch",
-    token_hash=TEXT,
-    token_type=TEXT,
+    token_hash=str,
+    token_type=str,
     label=one_of("true_positive", "false_positive"),
 )
 PUBLIC_KEY = shape(
     "SigningKey",
     id=ID,
-    name=TEXT,
-    public_key=TEXT,
-    fingerprint=TEXT,
+    name=str,
+    public_key=str,
+    fingerprint=str,
     state=one_of("active", "revoked"),
     created_at=TIME,
     revoked_at=nullable(TIME),
     made_by=nullable(ID),
 )
 VERIFIED = shape(
-    "SignatureCheck", signing_key_id=ID, fingerprint=TEXT, version_id=ID, version=TEXT, verified=YES
+    "SignatureCheck", signing_key_id=ID, fingerprint=str, version_id=ID, version=str, verified=bool
 )
-OF_VERIFY: dict[str, dict[str, Any]] = {
+OF_VERIFY: Schema = {
     "app": {
         "type": "string",
         "maxlength": 255,
@@ -135,7 +136,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("keys", KEY))
-def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
+def api_keys(db: Connection, caller: Caller) -> Json:
     """The active API keys of the caller, newest first."""
     page = keys.index(db, caller, read_page(str))
     return listed("keys", page, [public_api_key(key) for key in page.rows])
@@ -157,7 +158,7 @@ def _key_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 @operation({201: NEW_KEY}, body=API_KEY, further=_key_findings, refuses="limit_reached not_found")
-def add_api_key(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def add_api_key(db: Connection, caller: Caller, body: Json) -> Json:
     """Create an API key. `key` is shown only in this response."""
     key, secret = keys.add(
         db, caller, NewKey(**body | {"expires_at": timestamps.stored(body.get("expires_at"))})
@@ -166,7 +167,7 @@ def add_api_key(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[st
 
 
 @operation(KEY)
-def show_api_key(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
+def show_api_key(db: Connection, caller: Caller, key: str) -> Json:
     """One active API key, without the key itself."""
     return public_api_key(keys.get(db, caller, key))
 
@@ -217,7 +218,7 @@ def _check_signature(env: Context, url: str) -> None:
         )
 
 
-def _labelled(db: Connection, caller: Caller, match: dict[str, Any]) -> dict[str, Any]:
+def _labelled(db: Connection, caller: Caller, match: Json) -> Json:
     """Revoke the key and give the scanner feedback, with a hash in place of the secret."""
     known = keys.is_known(db, match["token"])
     if known:
@@ -231,7 +232,7 @@ def _labelled(db: Connection, caller: Caller, match: dict[str, Any]) -> dict[str
 
 
 @operation(list_of("signing_keys", PUBLIC_KEY))
-def index(db: Connection, caller: Caller) -> dict[str, Any]:
+def index(db: Connection, caller: Caller) -> Json:
     """All signing keys of the caller, newest first."""
     page = signing_keys.index(db, caller.account, read_page(str))
     return listed("signing_keys", page, [public(key) for key in page.rows])
@@ -243,14 +244,14 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     further=_signing_key_findings,
     refuses="signing_key_exists limit_reached",
 )
-def add(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def add(db: Connection, caller: Caller, body: Json) -> Json:
     """Register an Ed25519 public key, as PEM or base64."""
     key = signing_keys.add(db, caller, **body)
     return created(public(key), f"/v1/signing-keys/{key.id}")
 
 
 @operation(PUBLIC_KEY)
-def show(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
+def show(db: Connection, caller: Caller, key: str) -> Json:
     """One signing key."""
     return public(signing_keys.get(db, caller.account, key))
 
@@ -264,7 +265,7 @@ def revoke(db: Connection, caller: Caller, key: str) -> None:
 
 
 @operation(VERIFIED, query=OF_VERIFY, refuses="package_unavailable gone")
-def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, Any]:
+def verify(env: Context, db: Connection, caller: Caller, key: str) -> Json:
     """Whether the package of a version of the caller is signed with this key; the file is read
     again."""
     found, query = signing_keys.get(db, caller.account, key), bottle.request.query
@@ -290,9 +291,9 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, 
     }
 
 
-def public_api_key(key: ApiKey) -> dict[str, Any]:
+def public_api_key(key: ApiKey) -> Json:
     return shown(KEY, key)
 
 
-def public(key: SigningKey) -> dict[str, Any]:
+def public(key: SigningKey) -> Json:
     return shown(PUBLIC_KEY, key, public_key=packages.to_pem(key.public_key))

@@ -1,7 +1,6 @@
 """Listing changes over HTTP, for the owners of an app and for reviewers."""
 
 import json
-from typing import Any
 
 import bottle
 
@@ -11,9 +10,10 @@ from mosis.publishing import apps, listing_changes
 from mosis.publishing.apps import App
 from mosis.publishing.listing_changes import FIELDS, ListingChange
 from mosis.publishing.reviews import REASONS
-from mosis.validation import Schema
-from mosis.web.openapi_schemas import (
-    COUNT,
+from mosis.validation import Json, Schema
+from mosis.web.request import listed, read_choice, read_page, require_match
+from mosis.web.reviews import APPROVE, REJECT
+from mosis.web.schemas import (
     ID,
     TEXT,
     TIME,
@@ -22,28 +22,27 @@ from mosis.web.openapi_schemas import (
     many,
     nullable,
     one_of,
+    only,
     operation,
     shape,
     shown,
 )
-from mosis.web.request import listed, read_choice, read_page, require_match
-from mosis.web.reviews import APPROVE, REJECT
 
 STATES = ("waiting", "decided")
 REVISION: Schema = {"revision": {"type": "integer", "required": True, "min": 1, "max": 1 << 53}}
 APPROVE_LISTING: Schema = REVISION | {"comment": APPROVE["comment"]}
 REJECT_LISTING: Schema = REVISION | REJECT
-_VALUE = {"oneOf": [TEXT, many(TEXT), {"type": "null"}]}
+_VALUE = {"oneOf": [TEXT, many(str), {"type": "null"}]}
 LISTING_CHANGE = shape(
     "ListingChange",
     id=ID,
     app_id=ID,
-    package_id=TEXT,
+    package_id=str,
     state=one_of("waiting", "approved", "rejected"),
-    revision=COUNT,
+    revision=int,
     changes=many(shape("", field=one_of(*FIELDS), before=_VALUE, after=_VALUE)),
     reasons=many(one_of(*REASONS)),
-    comment=TEXT,
+    comment=str,
     submitted_at=TIME,
     updated_at=TIME,
     decided_at=nullable(TIME),
@@ -51,11 +50,11 @@ LISTING_CHANGE = shape(
 FOR_REVIEWERS = extended_with(
     "ListingChangeForReviewers",
     LISTING_CHANGE,
-    because=many(TEXT),
+    because=many(str),
     author_id=ID,
     developer_id=ID,
     app_status=one_of(*apps.STATUSES),
-    name_look_alike=nullable(TEXT),
+    name_look_alike=nullable(str),
 )
 
 
@@ -71,7 +70,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("listing_changes", LISTING_CHANGE))
-def of_app(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def of_app(db: Connection, caller: Caller, app: str) -> Json:
     """The waiting and the newest decided changes of an app's listing, newest first."""
     found = apps.with_role(db, caller, app, "viewer")
     page = listing_changes.of_app(db, found, read_page(str))
@@ -79,7 +78,7 @@ def of_app(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
 
 
 @operation(LISTING_CHANGE)
-def show_own(db: Connection, caller: Caller, app: str, change: str) -> dict[str, Any]:
+def show_own(db: Connection, caller: Caller, app: str, change: str) -> Json:
     """One change of an app's listing."""
     found = apps.with_role(db, caller, app, "viewer")
     return public(listing_changes.get(db, change, found), found)
@@ -95,11 +94,8 @@ def withdraw(db: Connection, caller: Caller, app: str, change: str) -> None:
         listing_changes.withdraw(db, caller, one)
 
 
-@operation(
-    list_of("listing_changes", LISTING_CHANGE),
-    query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
-)
-def index(db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(list_of("listing_changes", LISTING_CHANGE), query=only("state", STATES))
+def index(db: Connection, caller: Caller) -> Json:
     """Listing changes that wait, longest first, or that are decided, newest first."""
     state = str(read_choice("state", *STATES, default="waiting"))
     page = listing_changes.queue(db, caller, read_page(str, str), state)
@@ -108,13 +104,13 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation(FOR_REVIEWERS)
-def show(db: Connection, caller: Caller, change: str) -> dict[str, Any]:
+def show(db: Connection, caller: Caller, change: str) -> Json:
     """One listing change with everything that a reviewer needs to decide."""
     return for_reviewers(db, listing_changes.for_reviewer(db, caller, change))
 
 
 @operation(LISTING_CHANGE, body=APPROVE_LISTING, refuses="already_decided listing_edited")
-def approve(db: Connection, caller: Caller, change: str, body: dict[str, Any]) -> dict[str, Any]:
+def approve(db: Connection, caller: Caller, change: str, body: Json) -> Json:
     """Approve a revision of a listing change; the store shows it."""
     comment = body.get("comment", "")
     approved = listing_changes.approve(db, caller, change, body["revision"], comment)
@@ -122,7 +118,7 @@ def approve(db: Connection, caller: Caller, change: str, body: dict[str, Any]) -
 
 
 @operation(LISTING_CHANGE, body=REJECT_LISTING, refuses="already_decided listing_edited")
-def reject(db: Connection, caller: Caller, change: str, body: dict[str, Any]) -> dict[str, Any]:
+def reject(db: Connection, caller: Caller, change: str, body: Json) -> Json:
     """Reject a revision of a listing change, with reasons and a comment."""
     reasons = [*dict.fromkeys(body["reasons"])]
     rejected = listing_changes.reject(
@@ -131,12 +127,12 @@ def reject(db: Connection, caller: Caller, change: str, body: dict[str, Any]) ->
     return public(rejected, apps.get(db, rejected.app_id))
 
 
-def public(change: ListingChange, app: App) -> dict[str, Any]:
+def public(change: ListingChange, app: App) -> Json:
     changes = listing_changes.differences(change, app)
     return shown(LISTING_CHANGE, change, package_id=app.package_id, changes=changes)
 
 
-def for_reviewers(db: Connection, change: ListingChange) -> dict[str, Any]:
+def for_reviewers(db: Connection, change: ListingChange) -> Json:
     app = apps.get(db, change.app_id)
     return public(change, app) | {
         "because": json.loads(change.because),

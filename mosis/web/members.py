@@ -1,7 +1,5 @@
 """Members of an app, invitations and transfers, over HTTP."""
 
-from typing import Any
-
 import bottle
 
 from mosis.caller import Caller
@@ -11,37 +9,38 @@ from mosis.people import accounts
 from mosis.publishing import apps, invitations, members
 from mosis.publishing.invitations import Invitation
 from mosis.publishing.members import ROLES, Member
+from mosis.validation import Json, Schema
 from mosis.web import apps as shown_apps
 from mosis.web.apps import APP
 from mosis.web.auth import EMAIL
-from mosis.web.openapi_schemas import ID, TEXT, TIME, YES, list_of, one_of, operation, shape, shown
 from mosis.web.request import created, listed, read_page, require_match, spend
+from mosis.web.schemas import ID, TIME, list_of, one_of, operation, shape, shown
 
 ROLE = {"type": "string", "required": True, "allowed": list(ROLES)}
-INVITE: dict[str, dict[str, Any]] = {"email": EMAIL, "role": ROLE}
-CHANGE: dict[str, dict[str, Any]] = {"role": ROLE}
-OFFER: dict[str, dict[str, Any]] = {"email": EMAIL}
+INVITE: Schema = {"email": EMAIL, "role": ROLE}
+CHANGE: Schema = {"role": ROLE}
+OFFER: Schema = {"email": EMAIL}
 
 MEMBER = shape(
-    "Member", id=ID, name=TEXT, email=TEXT, role=one_of(*ROLES), suspended=YES, created_at=TIME
+    "Member", id=ID, name=str, email=str, role=one_of(*ROLES), suspended=bool, created_at=TIME
 )
 INVITATION = shape(
     "AppInvitation",
     id=ID,
-    email=TEXT,
+    email=str,
     role=one_of(*ROLES),
-    transfer=YES,
+    transfer=bool,
     invited_by=ID,
     created_at=TIME,
     expires_at=TIME,
 )
 RECEIVED = shape(
     "ReceivedInvitation",
-    package_id=TEXT,
-    app_name=TEXT,
+    package_id=str,
+    app_name=str,
     role=one_of(*ROLES),
-    transfer=YES,
-    invited_by=TEXT,
+    transfer=bool,
+    invited_by=str,
     expires_at=TIME,
 )
 REFUSED = "suspended already_member limit_reached"
@@ -62,7 +61,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("members", MEMBER))
-def index(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def index(db: Connection, caller: Caller, app: str) -> Json:
     """The members of an app, in the order of their ids."""
     found = apps.with_role(db, caller, app, "viewer")
     page = members.index(db, found.id, read_page(str))
@@ -70,9 +69,7 @@ def index(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
 
 
 @operation({201: INVITATION}, body=INVITE, refuses=REFUSED)
-def invite(
-    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def invite(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Invite the owner of this mailbox to work on the app; a link to accept is mailed."""
     apps.with_role(db, caller, app, "owner")
     count_mail(env, caller, body["email"])
@@ -85,16 +82,14 @@ def invite(
 
 
 @operation(MEMBER)
-def show(db: Connection, caller: Caller, app: str, member: str) -> dict[str, Any]:
+def show(db: Connection, caller: Caller, app: str, member: str) -> Json:
     """One member."""
     found = apps.with_role(db, caller, app, "viewer")
     return public(members.get(db, found.id, member))
 
 
 @operation(MEMBER, body=CHANGE, matches=True, refuses="last_owner suspended")
-def change(
-    db: Connection, caller: Caller, app: str, member: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def change(db: Connection, caller: Caller, app: str, member: str, body: Json) -> Json:
     """Give a member another role."""
     role = body["role"]
     with db.write():
@@ -116,7 +111,7 @@ def remove(db: Connection, caller: Caller, app: str, member: str) -> None:
 
 
 @operation(list_of("invitations", INVITATION))
-def invited(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def invited(db: Connection, caller: Caller, app: str) -> Json:
     """The open invitations and transfer offers of an app, newest first."""
     found = apps.with_role(db, caller, app, "owner")
     page = invitations.index(db, found, read_page(str))
@@ -124,7 +119,7 @@ def invited(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
 
 
 @operation(INVITATION)
-def show_invitation(db: Connection, caller: Caller, app: str, invitation: str) -> dict[str, Any]:
+def show_invitation(db: Connection, caller: Caller, app: str, invitation: str) -> Json:
     """One open invitation or transfer offer."""
     found = apps.with_role(db, caller, app, "owner")
     return public_invitation(invitations.get(db, found, invitation))
@@ -141,9 +136,7 @@ def cancel(db: Connection, caller: Caller, app: str, invitation: str) -> None:
 
 
 @operation({201: INVITATION}, body=OFFER, refuses="suspended invalid_state limit_reached")
-def offer(
-    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def offer(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Offer the app to the owner of this mailbox; it is transferred when that account accepts."""
     email = body["email"]
     apps.with_role(db, caller, app, "owner")
@@ -157,7 +150,7 @@ def offer(
 
 
 @operation(RECEIVED)
-def received(env: Context, db: Connection, caller: Caller, token: str) -> dict[str, Any]:
+def received(env: Context, db: Connection, caller: Caller, token: str) -> Json:
     """The invitation with this token; only for the account with its address."""
     invitation, app = invitations.read(env, db, caller, token)
     return {
@@ -171,7 +164,7 @@ def received(env: Context, db: Connection, caller: Caller, token: str) -> dict[s
 
 
 @operation(APP, refuses="suspended already_member limit_reached quota_exceeded")
-def accept(env: Context, db: Connection, caller: Caller, token: str) -> dict[str, Any]:
+def accept(env: Context, db: Connection, caller: Caller, token: str) -> Json:
     """Accept an invitation or a transfer. Returns the app."""
     return shown_apps.public(env, db, invitations.accept(env, db, caller, token))
 
@@ -183,9 +176,9 @@ def count_mail(env: Context, caller: Caller, email: str) -> None:
     spend(env, "invitations_to", accounts.folded(email))
 
 
-def public(member: Member) -> dict[str, Any]:
+def public(member: Member) -> Json:
     return shown(MEMBER, member, id=member.developer_id)
 
 
-def public_invitation(invitation: Invitation) -> dict[str, Any]:
+def public_invitation(invitation: Invitation) -> Json:
     return shown(INVITATION, invitation, invited_by=invitation.developer_id)

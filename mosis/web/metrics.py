@@ -7,7 +7,7 @@ from mosis.context import Context
 from mosis.errors import NotFound
 from mosis.metrics import CONTENT_TYPE
 from mosis.operations import metrics_collectors
-from mosis.web.openapi_schemas import File, operation
+from mosis.web.schemas import File, operation
 
 
 def routes(app: bottle.Bottle) -> None:

@@ -1,39 +1,28 @@
 """Notifications over HTTP."""
 
-from typing import Any
-
 import bottle
 
 from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.events import Event
 from mosis.notifications import feed
-from mosis.web.openapi_schemas import (
-    COUNT,
-    FREE,
-    ID,
-    TEXT,
-    TIME,
-    list_of,
-    nullable,
-    operation,
-    shape,
-)
+from mosis.validation import Json, Schema
 from mosis.web.request import listed, read_page, read_switch
+from mosis.web.schemas import ID, TIME, list_of, nullable, operation, shape
 
 NOTIFICATION = shape(
     "Notification",
     id=ID,
-    kind=TEXT,
+    kind=str,
     created_at=TIME,
-    app=nullable(shape("", package_id=TEXT)),
-    version=nullable(TEXT),
-    data=FREE,
-    text=TEXT,
+    app=nullable(shape("", package_id=str)),
+    version=nullable(str),
+    data=dict,
+    text=str,
     read_at=nullable(TIME),
 )
-READ = shape("ReadAll", read=COUNT)
-UNREAD: dict[str, dict[str, Any]] = {"unread": {"type": "boolean", "meta": "`true`: only those."}}
+READ = shape("ReadAll", read=int)
+UNREAD: Schema = {"unread": {"type": "boolean", "meta": "`true`: only those."}}
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -42,8 +31,8 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/notifications/<event>/read", callback=read, scope="account")
 
 
-@operation(list_of("notifications", NOTIFICATION, unread=COUNT), query=UNREAD)
-def index(db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(list_of("notifications", NOTIFICATION, unread=int), query=UNREAD)
+def index(db: Connection, caller: Caller) -> Json:
     """The caller's notifications, newest first."""
     unread = read_switch("unread")
     page = feed.index(db, caller, read_page(int), unread=unread)
@@ -56,16 +45,16 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation(NOTIFICATION)
-def read(db: Connection, caller: Caller, event: str) -> dict[str, Any]:
+def read(db: Connection, caller: Caller, event: str) -> Json:
     """Mark one notification as read."""
     return public(feed.read(db, caller, event))
 
 
 @operation(READ)
-def read_all(db: Connection, caller: Caller) -> dict[str, Any]:
+def read_all(db: Connection, caller: Caller) -> Json:
     """Mark all notifications as read."""
     return {"read": feed.read_all(db, caller)}
 
 
-def public(event: Event) -> dict[str, Any]:
+def public(event: Event) -> Json:
     return feed.shown(event)

@@ -14,11 +14,11 @@ from mosis.credentials.oauth import AuthorizationResponse
 from mosis.database import Connection
 from mosis.errors import Malformed, PortalError
 from mosis.people import identities
-from mosis.validation import pattern
+from mosis.validation import Json, Schema, pattern
 from mosis.web import auth
 from mosis.web.long_poll import suspend
-from mosis.web.openapi_schemas import EMPTY, LINK, operation, shape
 from mosis.web.request import spend
+from mosis.web.schemas import EMPTY, LINK, operation, shape
 
 # A path of this portal: one slash first, never two in a row, no backslash, no control character, no
 # fragment (the portal adds its own).
@@ -32,7 +32,7 @@ _WORD = re.compile(r"[\x21-\x7e]{1,8192}\Z")
 WAIT_SECONDS = 10  # for other exchanges with the same provider
 
 BEGUN = shape("SignInBegun", redirect_url=LINK)
-OF_PROVIDER: dict[str, dict[str, Any]] = {
+OF_PROVIDER: Schema = {
     name: {"type": "string", "maxlength": 8000, "meta": "From the provider (RFC 6749, RFC 9207)."}
     for name in ("state", "code", "error", "iss")
 }
@@ -51,9 +51,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(BEGUN, body=BEGIN, optional=True, refuses="provider_unavailable forbidden")
-def begin(
-    env: Context, db: Connection, caller: Caller, provider: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def begin(env: Context, db: Connection, caller: Caller, provider: str, body: Json) -> Json:
     """Start a sign-in at a provider: send the browser to redirect_url within 10 minutes."""
     with turn(env, provider):
         spend(env, "sign_in_network", caller.network)
@@ -89,7 +87,7 @@ def come_back(env: Context, db: Connection, caller: Caller, provider: str) -> An
 
 
 @operation(auth.SIGNED_IN, body=EMPTY, refuses=REFUSED)
-def collect(env: Context, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
+def collect(env: Context, db: Connection, caller: Caller, provider: str) -> Json:
     """Fetch the result of a sign-in that was started with return_to: once, within a minute, by the
     same browser."""
     signed_in = identities.collect(env, db, caller, provider, browser_of(env))

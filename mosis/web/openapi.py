@@ -1,8 +1,11 @@
 """The OpenAPI 3.1 document: made from the URL table, what the handlers declare, and the table of error codes."""
 
 import inspect
+import json
 import re
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import bottle
@@ -11,9 +14,10 @@ from mosis import problems
 from mosis.caller import ROLES, SCOPES
 from mosis.web.openapi_examples import ID, body_of, example_of
 from mosis.web.openapi_parameters import TAGLESS, address, header_parameters, query_parameters
-from mosis.web.openapi_properties import described
-from mosis.web.openapi_schemas import (
+from mosis.web.routing import limit_of
+from mosis.web.schemas import (
     COUNT,
+    LINK,
     TEXT,
     File,
     Operation,
@@ -21,12 +25,9 @@ from mosis.web.openapi_schemas import (
     array_schema,
     is_page,
     json_schema,
-    shape,
 )
-from mosis.web.routing import limit_of
 
 TITLE = "mosis-portal"
-FINDING = shape("Finding", pointer=TEXT, code=TEXT, detail=TEXT)
 PROBLEM: Shape = {
     "title": "Problem",
     "type": "object",
@@ -50,21 +51,13 @@ PACKAGE = {
 
 # Error codes of every operation, then those that depend on its line in the URL table.
 ALWAYS = (
-    "malformed_request",
-    "too_large",
-    "uri_too_long",
-    "header_too_large",
-    "busy",
+    "malformed_request", "too_large", "uri_too_long", "header_too_large", "busy",
     "database_unavailable",
-)
+)  # fmt: skip
 WITH_BODY = (
-    "digest_mismatch",
-    "malformed_json",
-    "unsupported_media_type",
-    "request_timeout",
-    "length_required",
-    "no_space",
-)
+    "digest_mismatch", "malformed_json", "unsupported_media_type", "request_timeout",
+    "length_required", "no_space",
+)  # fmt: skip
 SIGNED_IN = ("unauthenticated", "forbidden")
 ANY_CREDENTIAL = ("invalid_token", "suspended")  # a credential that is sent is checked
 
@@ -168,28 +161,21 @@ SECURITY = {
         "description": "An API key: `mk_live_...`.",
     },
 }
-HEADERS: dict[str, Any] = {
-    "X-Request-Id": {
-        "description": "The id of the request in the log and in every error.",
-        "schema": TEXT,
-    },
-    "Idempotency-Replayed": {
-        "description": "`true`: the response of an earlier request with the same key.",
-        "schema": TEXT,
-    },
-    "ETag": {"description": "The strong entity tag of the resource.", "schema": TEXT},
-    "Location": {
-        "description": "The address of the resource.",
-        "schema": {"type": "string", "format": "uri-reference"},
-    },
-    "Link": {"description": 'The next page: `<...>; rel="next"` (RFC 8288).', "schema": TEXT},
-    "RateLimit": {
-        "description": "Remaining requests by policy (draft-ietf-httpapi-ratelimit-headers).",
-        "schema": TEXT,
-    },
-    "RateLimit-Policy": {"description": "The policies: requests and window.", "schema": TEXT},
-    "Retry-After": {"description": "Seconds to wait before the next attempt.", "schema": COUNT},
-    "WWW-Authenticate": {"description": "The authentication scheme (RFC 6750).", "schema": TEXT},
+_HEADERS = {
+    "X-Request-Id": "The id of the request in the log and in every error.",
+    "Idempotency-Replayed": "`true`: the response of an earlier request with the same key.",
+    "ETag": "The strong entity tag of the resource.",
+    "Location": "The address of the resource.",
+    "Link": 'The next page: `<...>; rel="next"` (RFC 8288).',
+    "RateLimit": "Remaining requests by policy (draft-ietf-httpapi-ratelimit-headers).",
+    "RateLimit-Policy": "The policies: requests and window.",
+    "Retry-After": "Seconds to wait before the next attempt.",
+    "WWW-Authenticate": "The authentication scheme (RFC 6750).",
+}
+_NOT_TEXT = {"Location": LINK, "Retry-After": COUNT}
+HEADERS = {
+    name: {"description": text, "schema": _NOT_TEXT.get(name, TEXT)}
+    for name, text in _HEADERS.items()
 }
 
 
@@ -378,10 +364,8 @@ class _Made:
                 call["responses"]["201"]["links"] = links
 
 
-KEYS = (
-    "SigningKey",
-    "NewApiKey",
-)  # both are {key}: each links only to addresses under its own list
+# both are {key}: each links only to addresses under its own list
+KEYS = ("SigningKey", "NewApiKey")
 
 
 # Where the words of the address would say the same twice, or too little.
@@ -480,3 +464,33 @@ def _meaning(status: int) -> str:
         302: "Redirect to the file.",
         303: "Redirect to the page that began the sign-in.",
     }.get(status, "OK.")
+
+
+PAGE = "The rows of this page."
+
+
+@cache
+def properties() -> dict[str, str]:
+    """The descriptions by name of the property, `Schema.name` or `operation.name`."""
+    path = Path(__file__).with_name("properties.json")
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def described(what: Any, within: str) -> Any:
+    """A copy of a schema, or of what contains schemas, with a description of each property. `within`
+    is the name of the schema or of the operation. Raises KeyError for a property without
+    one."""
+    if isinstance(what, list):
+        return [described(each, within) for each in what]
+    if not isinstance(what, dict):
+        return what
+    found = {
+        key: part if key == "example" else described(part, within) for key, part in what.items()
+    }
+    fields = found.get("properties", {})
+    for name, field in fields.items():
+        rows = "next_cursor" in fields and field.get("type") == "array"
+        text = properties().get(f"{within}.{name}") or (PAGE if rows else properties()[name])
+        field.setdefault("description", text)
+    return found

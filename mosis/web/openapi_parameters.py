@@ -7,8 +7,8 @@ import bottle
 
 from mosis.database import pagination
 from mosis.web.openapi_examples import EXAMPLES, ID
-from mosis.web.openapi_schemas import TEXT, File, Operation, Shape, is_page, parameter_schema
 from mosis.web.routing import API_PREFIX, UNVERSIONED
+from mosis.web.schemas import TEXT, File, Operation, Shape, is_page, parameter_schema
 
 TAGLESS = ("/docs", "/metrics")  # GETs without a tag: their content differs in every response
 
@@ -90,76 +90,34 @@ def query_parameters(declared: Operation) -> list[dict[str, Any]]:
         for name, rules in declared.query.items()
     ]
     if any(is_page(answer) for answer in declared.answers.values()):
-        limit = {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": pagination.MOST,
-            "default": pagination.DEFAULT,
-        }
+        default, most = pagination.DEFAULT, pagination.MOST
+        limit = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
         cursor = TEXT | {"maxLength": pagination.LONGEST}
         found += [
-            {
-                "name": "limit",
-                "in": "query",
-                "schema": limit,
-                "description": "The maximum number of entries in the page.",
-            },
-            {
-                "name": "cursor",
-                "in": "query",
-                "schema": cursor,
-                "description": "`next_cursor` of the previous page.",
-            },
+            _parameter("query", "limit", limit, "The maximum number of entries in the page."),
+            _parameter("query", "cursor", cursor, "`next_cursor` of the previous page."),
         ]
     return found
 
 
 def header_parameters(route: bottle.Route, declared: Operation) -> list[dict[str, Any]]:
     """Preconditions and ranges (RFC 9110) where they are supported, and the idempotency key."""
-    method, in_parts = (
-        route.method,
-        any(isinstance(answer, File) and answer.ranges for answer in declared.answers.values()),
-    )
-    names = ["If-None-Match"] * (
-        method == "GET" and 200 in declared.answers and route.rule not in TAGLESS
-    )
+    answers, method = declared.answers, route.method
+    in_parts = any(isinstance(answer, File) and answer.ranges for answer in answers.values())
+    names = ["If-None-Match"] * (method == "GET" and 200 in answers and route.rule not in TAGLESS)
     names += ["If-Match"] * (method in ("PUT", "PATCH", "DELETE") or in_parts)
-    found = [
-        {
-            "name": name,
-            "in": "header",
-            "schema": TEXT,
-            "description": "Entity tags, or `*` (RFC 9110).",
-        }
-        for name in names
-    ]
+    found = [_parameter("header", name, TEXT, "Entity tags, or `*` (RFC 9110).") for name in names]
     if in_parts:
-        found.append(
-            {
-                "name": "Range",
-                "in": "header",
-                "schema": TEXT,
-                "description": "One range of bytes (RFC 9110).",
-            }
-        )
-        found.append(
-            {
-                "name": "If-Range",
-                "in": "header",
-                "schema": TEXT,
-                "description": "The tag for which Range is valid (RFC 9110).",
-            }
-        )
+        found += [
+            _parameter("header", "Range", TEXT, "One range of bytes (RFC 9110)."),
+            _parameter("header", "If-Range", TEXT, "The tag for which Range is valid (RFC 9110)."),
+        ]
     if "idempotent" in route.config:
-        name = {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "schema": TEXT | {"minLength": 1, "maxLength": 255},
-        }
-        found.append(
-            name
-            | {
-                "description": "The same request with the same key within 24 hours gets the same response."
-            }
-        )
+        key = TEXT | {"minLength": 1, "maxLength": 255}
+        text = "The same request with the same key within 24 hours gets the same response."
+        found.append(_parameter("header", "Idempotency-Key", key, text))
     return found
+
+
+def _parameter(place: str, name: str, schema: Shape, description: str) -> dict[str, Any]:
+    return {"name": name, "in": place, "schema": schema, "description": description}

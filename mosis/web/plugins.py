@@ -38,7 +38,6 @@ from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.server.request import readable
 from mosis.web.answers import fields_of, final_headers, headers_of_caller
-from mosis.web.openapi_schemas import Operation
 from mosis.web.request import (
     check_lengths,
     check_query,
@@ -55,6 +54,7 @@ from mosis.web.routing import (
     own_path,
     split_version,
 )
+from mosis.web.schemas import Operation
 
 log = logging.getLogger("mosis.requests")
 _BOTTLES_CODES = {
@@ -343,7 +343,7 @@ class Errors:
 
 
 class Inputs:
-    """Reads and validates what the operation declares (mosis/web/openapi_schemas.py): the query,
+    """Reads and validates what the operation declares (mosis/web/schemas.py): the query,
     If-Match, and the body, which is passed as `body`. Packages are left to the handler, which reads
     them as a stream."""
 

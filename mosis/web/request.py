@@ -18,7 +18,7 @@ from mosis.validation.choices import one_of
 from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
 from mosis.web.digest_fields import check_digests
-from mosis.web.openapi_schemas import ARRAY_ITEMS, Operation
+from mosis.web.schemas import ARRAY_ITEMS, Operation
 
 JSON_LIMIT_BYTES = 1 << 20
 FORM = "application/x-www-form-urlencoded"

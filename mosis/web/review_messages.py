@@ -1,39 +1,25 @@
 """The conversation about a version over HTTP, from its developer's side and from the review desk."""
 
-from typing import Any
-
 import bottle
 
 from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.publishing import apps, review_messages, reviews, versions
 from mosis.publishing.review_messages import Message
-from mosis.validation import SENTENCE
-from mosis.web.openapi_schemas import (
-    ID,
-    TEXT,
-    TIME,
-    YES,
-    list_of,
-    nullable,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
+from mosis.validation import Json, Schema, required_text
 from mosis.web.request import listed, read_page
+from mosis.web.schemas import ID, TIME, list_of, nullable, one_of, operation, shape, shown
 
-_TEXT = {"type": "string", "required": True, "minlength": 1, "maxlength": 5000, "regex": SENTENCE}
-SAY: dict[str, dict[str, Any]] = {"text": _TEXT}
-SAY_AS_REVIEWER: dict[str, dict[str, Any]] = {"text": _TEXT, "internal": {"type": "boolean"}}
+SAY: Schema = {"text": required_text(5000)}
+SAY_AS_REVIEWER: Schema = SAY | {"internal": {"type": "boolean"}}
 
 MESSAGE = shape(
     "Message",
     id=ID,
     sender=one_of("developer", "reviewer"),
     author_id=nullable(ID),
-    internal=YES,
-    text=TEXT,
+    internal=bool,
+    text=str,
     created_at=TIME,
 )
 
@@ -47,7 +33,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("messages", MESSAGE))
-def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def index(db: Connection, caller: Caller, app: str, version: str) -> Json:
     """The conversation with the reviewers about a version, oldest message first."""
     found = versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
     page = review_messages.index(db, found, read_page(str), internal=False)
@@ -55,9 +41,7 @@ def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, A
 
 
 @operation({201: MESSAGE}, body=SAY)
-def say(
-    db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def say(db: Connection, caller: Caller, app: str, version: str, body: Json) -> Json:
     """Send a message to the reviewers."""
     found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
     return made(
@@ -66,7 +50,7 @@ def say(
 
 
 @operation(list_of("messages", MESSAGE))
-def index_for_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def index_for_reviewer(db: Connection, caller: Caller, review: str) -> Json:
     """The conversation about a version including internal messages, oldest first."""
     found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     page = review_messages.index(db, found, read_page(str), internal=True)
@@ -74,9 +58,7 @@ def index_for_reviewer(db: Connection, caller: Caller, review: str) -> dict[str,
 
 
 @operation({201: MESSAGE}, body=SAY_AS_REVIEWER)
-def say_as_reviewer(
-    db: Connection, caller: Caller, review: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def say_as_reviewer(db: Connection, caller: Caller, review: str, body: Json) -> Json:
     """Send a message to the developer, or an internal message that only reviewers see."""
     found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     return made(
@@ -87,12 +69,12 @@ def say_as_reviewer(
     )
 
 
-def made(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
+def made(message: Message, *, to_reviewer: bool) -> Json:
     bottle.response.status = 201
     return public(message, to_reviewer=to_reviewer)
 
 
-def public(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
+def public(message: Message, *, to_reviewer: bool) -> Json:
     """A message without the reviewer's name, which developers do not see."""
     author = message.author_id if to_reviewer or message.sender == "developer" else None
     return shown(MESSAGE, message, author_id=author)

@@ -1,7 +1,6 @@
 """The review desk over HTTP (role reviewer)."""
 
 import json
-from typing import Any
 
 import bottle
 
@@ -18,45 +17,37 @@ from mosis.publishing import (
     reviews,
     versions,
 )
-from mosis.publishing.review_files import ReviewFile
 from mosis.publishing.review_policy import Changes
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, SENTENCE, Schema
+from mosis.validation import LINES, Json, Schema, required_text, some_of
 from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
-from mosis.web.openapi_schemas import (
-    COUNT,
+from mosis.web.request import listed, read_choice, read_page, require_match
+from mosis.web.schemas import (
     EMPTY,
-    FREE,
     ID,
-    TEXT,
     TIME,
-    YES,
     File,
     extended_with,
     list_of,
     many,
     nullable,
     one_of,
+    only,
     operation,
     shape,
     shown,
 )
-from mosis.web.request import listed, read_choice, read_page, require_match
 
-_COMMENT = {"type": "string", "maxlength": 5000, "regex": LINES}
-APPROVE: dict[str, dict[str, Any]] = {"comment": _COMMENT, "security": {"type": "boolean"}}
-MARK: dict[str, dict[str, Any]] = {"security": {"type": "boolean", "required": True}}
+APPROVE: Schema = {
+    "comment": {"type": "string", "maxlength": 5000, "regex": LINES},
+    "security": {"type": "boolean"},
+}
+MARK: Schema = {"security": {"type": "boolean", "required": True}}
 REJECT = {
-    "reasons": {
-        "type": "list",
-        "required": True,
-        "minlength": 1,
-        "maxlength": len(REASONS),
-        "schema": {"type": "string", "allowed": list(REASONS)},
-    },
-    "comment": _COMMENT | {"required": True, "minlength": 1, "regex": SENTENCE},
+    "reasons": some_of(REASONS, required=True),
+    "comment": required_text(5000),
 }
 
 STATES = ("waiting", "claimed", "decided")
@@ -64,33 +55,33 @@ REVIEW = shape(
     "Review",
     id=ID,
     app_id=ID,
-    package_id=TEXT,
-    version=TEXT,
+    package_id=str,
+    version=str,
     state=one_of("waiting", "claimed", "approved", "rejected", "withdrawn"),
     claimed_by=nullable(ID),
     claimed_until=nullable(TIME),
     reasons=many(one_of(*REASONS)),
-    comment=TEXT,
+    comment=str,
     submitted_at=TIME,
     decided_at=nullable(TIME),
-    security=YES,
+    security=bool,
 )
 CHANGES = shape(
     "Changes",
-    since=nullable(TEXT),
-    permissions=shape("", added=many(TEXT), removed=many(TEXT)),
-    files=shape("", added=many(FREE), removed=many(FREE), changed=many(FREE)),
-    findings=shape("", added=many(FREE), gone=many(FREE)),
-    size_bytes=shape("", before=nullable(COUNT), now=COUNT),
+    since=nullable(str),
+    permissions=shape("", added=many(str), removed=many(str)),
+    files=shape("", added=many(dict), removed=many(dict), changed=many(dict)),
+    findings=shape("", added=many(dict), gone=many(dict)),
+    size_bytes=shape("", before=nullable(int), now=int),
 )
 REVIEW_FILE = shape(
     "ReviewFile",
-    path=TEXT,
+    path=str,
     state=one_of(*review_files.STATES),
-    size_bytes=nullable(COUNT),
-    sha256=nullable(TEXT),
-    size_bytes_before=nullable(COUNT),
-    sha256_before=nullable(TEXT),
+    size_bytes=nullable(int),
+    sha256=nullable(str),
+    size_bytes_before=nullable(int),
+    sha256_before=nullable(str),
 )
 SIDE: Schema = {
     "side": {
@@ -106,15 +97,15 @@ SANDBOX = "default-src 'none'; frame-ancestors 'none'; sandbox"
 WHOLE = extended_with(
     "ReviewDetail",
     REVIEW,
-    because=many(TEXT),
-    findings=many(FREE),
-    permissions=many(TEXT),
-    release_notes=TEXT,
-    size_bytes=COUNT,
-    sha256=TEXT,
+    because=many(str),
+    findings=many(dict),
+    permissions=many(str),
+    release_notes=str,
+    size_bytes=int,
+    sha256=str,
     developer_id=ID,
     changes=CHANGES,
-    name_look_alike=nullable(TEXT),
+    name_look_alike=nullable(str),
 )
 
 
@@ -133,11 +124,8 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/reviews/<review>/reject", callback=reject, scope="reviewer", idempotent="yes")
 
 
-@operation(
-    list_of("reviews", REVIEW),
-    query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
-)
-def index(db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(list_of("reviews", REVIEW), query=only("state", STATES))
+def index(db: Connection, caller: Caller) -> Json:
     """Reviews that are waiting, claimed or decided; longest wait first."""
     state = read_choice("state", *STATES, default="waiting")
     page = reviews.index(db, caller, read_page(str, str), str(state))
@@ -145,12 +133,12 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation(WHOLE)
-def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def show(db: Connection, caller: Caller, review: str) -> Json:
     """One review with everything that a reviewer needs to decide."""
     return whole(db, reviews.for_reviewer(db, caller, review))
 
 
-def whole(db: Connection, found: Review) -> dict[str, Any]:
+def whole(db: Connection, found: Review) -> Json:
     version = reviews.version_of(db, found)
     return public(db, found) | {
         "because": json.loads(found.because),
@@ -180,13 +168,13 @@ def package(env: Context, db: Connection, caller: Caller, review: str) -> bottle
     )
 
 
-@operation(list_of("files", REVIEW_FILE, since=nullable(TEXT)))
-def files(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+@operation(list_of("files", REVIEW_FILE, since=nullable(str)))
+def files(db: Connection, caller: Caller, review: str) -> Json:
     """The files of the version and of the last published one, by path, and which differ."""
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     before = versions.last_published(db, version)
     page = review_files.index(db, version, read_page(str))
-    files = [public_file(each) for each in page.rows]
+    files = [shown(REVIEW_FILE, each) for each in page.rows]
     return listed("files", page, files, since=before and before.version)
 
 
@@ -202,19 +190,19 @@ def file(
 
 
 @operation(REVIEW, body=EMPTY, refuses="already_decided")
-def claim(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def claim(db: Connection, caller: Caller, review: str) -> Json:
     """Claim a review for two hours; repeating extends the claim by two hours."""
     return public(db, reviews.claim(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
 @operation(REVIEW, body=EMPTY, refuses="already_decided")
-def release(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def release(db: Connection, caller: Caller, review: str) -> Json:
     """Return a review to the queue, at its old place."""
     return public(db, reviews.release(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
 @operation(REVIEW, body=APPROVE, optional=True, refuses="already_decided")
-def approve(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
+def approve(db: Connection, caller: Caller, review: str, body: Json) -> Json:
     """Approve a version."""
     return public(
         db,
@@ -229,7 +217,7 @@ def approve(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -
 
 
 @operation(REVIEW, body=MARK, matches=True, refuses="invalid_state")
-def mark(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
+def mark(db: Connection, caller: Caller, review: str, body: Json) -> Json:
     """Mark an approved version as a security release, or remove the mark."""
     with db.write():
         found = reviews.for_reviewer(db, caller, review)
@@ -238,7 +226,7 @@ def mark(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> d
 
 
 @operation(REVIEW, body=REJECT, refuses="already_decided")
-def reject(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
+def reject(db: Connection, caller: Caller, review: str, body: Json) -> Json:
     """Reject a version, with reasons and a comment."""
     return public(
         db,
@@ -266,11 +254,7 @@ def send_review_file(content: review_files.Content, path: str) -> bottle.HTTPRes
     return response
 
 
-def public_file(file: ReviewFile) -> dict[str, Any]:
-    return shown(REVIEW_FILE, file)
-
-
-def changed(found: Changes, version: Version) -> dict[str, Any]:
+def changed(found: Changes, version: Version) -> Json:
     """The changes of a version, in the form of responses."""
     return {
         "since": found.since and found.since.version,
@@ -285,7 +269,7 @@ def changed(found: Changes, version: Version) -> dict[str, Any]:
     }
 
 
-def public(db: Connection, review: Review) -> dict[str, Any]:
+def public(db: Connection, review: Review) -> Json:
     version = reviews.version_of(db, review)
     package_id = apps.get(db, version.app_id).package_id
     return shown(

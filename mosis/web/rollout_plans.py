@@ -1,6 +1,4 @@
-"""The rollout plan of a version over HTTP."""
-
-from typing import Any
+"""The rollout plan of a version over HTTP, and the schemas of plans, also of those of apps."""
 
 import bottle
 
@@ -8,12 +6,80 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import apps, rollout_plans, versions
+from mosis.publishing.halting import SESSIONS_AT_LEAST
+from mosis.publishing.rollout_plans import MOST_HOURS
 from mosis.publishing.versions import Version
 from mosis.telemetry import rollout_health
-from mosis.web.openapi_schemas import extended_with, nullable, operation
+from mosis.validation import Json, Schema
 from mosis.web.request import require_match, spend
-from mosis.web.rollout_schemas import FIGURES, PLAN, ROLLOUT_PLAN
+from mosis.web.schemas import COUNT, TIME, extended_with, many, nullable, one_of, operation, shape
 
+MOST_STEPS = 20
+ROLLOUT_PLAN: Schema = {
+    "steps": {
+        "type": "list",
+        "required": True,
+        "minlength": 1,
+        "maxlength": MOST_STEPS,
+        "schema": {
+            "type": "dict",
+            "schema": {
+                "percent": {"type": "number", "required": True, "min": 0.1, "max": 100},
+                "after_hours": {"type": "number", "required": True, "min": 0, "max": MOST_HOURS},
+            },
+        },
+    },
+    "halt_when": {
+        "type": "dict",
+        "nullable": True,
+        "schema": {
+            "crash_free_below": {"type": "number", "required": True, "min": 0, "max": 1},
+            "sessions_at_least": {"type": "integer", "min": 20, "max": 1_000_000},
+            "compared_with": {"type": "string", "nullable": True, "allowed": ["previous"]},
+        },
+    },
+}
+_STEPS = many(shape("", percent=float, after_hours=float))
+_HALT_WHEN = shape(
+    "",
+    crash_free_below=float,
+    sessions_at_least=COUNT | {"default": SESSIONS_AT_LEAST},
+    compared_with=nullable(one_of("previous")),
+) | {"required": ["crash_free_below"]}
+DEFAULT_PLAN = shape("DefaultRolloutPlan", steps=_STEPS, halt_when=nullable(_HALT_WHEN)) | {
+    "required": ["steps"]
+}
+_COUNTS = shape(
+    "",
+    sessions=int,
+    crashes=int,
+    devices=int,
+    crashed_devices=int,
+    crash_free_share=nullable(float),
+)["properties"]
+_PREVIOUS = shape("PreviousVersion", version=nullable(str), **_COUNTS)
+HALTED = shape(
+    "AutomaticHalt",
+    automatic=bool,
+    **_COUNTS,
+    crash_free_below=float,
+    previous=nullable(_PREVIOUS),
+    p_value=float,
+    p_value_bound=float,
+    rollout_percent=float,
+    at=TIME,
+)
+PLAN = shape(
+    "RolloutPlan",
+    steps=_STEPS,
+    halt_when=nullable(_HALT_WHEN),
+    state=one_of("waiting", "running", "paused", "finished"),
+    steps_taken=int,
+    next_step_at=nullable(TIME),
+    watched_until=nullable(TIME),
+    halted=nullable(HALTED),
+)
+FIGURES = shape("RolloutFigures", version=nullable(str), **_COUNTS, previous=nullable(_PREVIOUS))
 WHOLE = extended_with("RolloutPlanDetail", PLAN, figures=nullable(FIGURES))
 _AT = "/apps/<app>/versions/<version>/rollout-plan"
 
@@ -25,16 +91,14 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(WHOLE)
-def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> Json:
     """The rollout plan of a version, with the figures counted so far."""
     found = versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
     return whole(env, db, found)
 
 
 @operation(WHOLE, body=ROLLOUT_PLAN, matches=True, refuses="invalid_state")
-def put(
-    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def put(env: Context, db: Connection, caller: Caller, app: str, version: str, body: Json) -> Json:
     """Set or replace the rollout plan of a version."""
     rollout_plans.check(body)
     with db.write():
@@ -55,6 +119,6 @@ def remove(env: Context, db: Connection, caller: Caller, app: str, version: str)
         rollout_plans.remove(db, caller, found)
 
 
-def whole(env: Context, db: Connection, version: Version) -> dict[str, Any]:
+def whole(env: Context, db: Connection, version: Version) -> Json:
     shown = rollout_plans.public(rollout_plans.get(db, version.id)) or {}
     return shown | {"figures": rollout_health.figures(env, version)}

@@ -1,7 +1,5 @@
 """The caller's second factor over HTTP: authenticator apps (RFC 6238) and recovery codes."""
 
-from typing import Any
-
 import bottle
 
 from mosis.caller import Caller
@@ -9,16 +7,15 @@ from mosis.context import Context
 from mosis.credentials import totp
 from mosis.database import Connection
 from mosis.people import second_factor
+from mosis.validation import Json, Schema
 from mosis.web.auth import SECOND_FACTOR_CODE, spend_code
-from mosis.web.openapi_schemas import TEXT, many, operation, shape
 from mosis.web.request import spend
+from mosis.web.schemas import many, operation, shape
 
-BEGIN: dict[str, dict[str, Any]] = {
-    "password": {"type": "string", "nullable": True, "maxlength": 1024}
-}
-CODE: dict[str, dict[str, Any]] = {"code": SECOND_FACTOR_CODE}
-SECRET = shape("AuthenticatorSecret", secret=TEXT, otpauth_uri=TEXT)
-CODES = shape("RecoveryCodes", recovery_codes=many(TEXT))
+BEGIN: Schema = {"password": {"type": "string", "nullable": True, "maxlength": 1024}}
+CODE: Schema = {"code": SECOND_FACTOR_CODE}
+SECRET = shape("AuthenticatorSecret", secret=str, otpauth_uri=str)
+CODES = shape("RecoveryCodes", recovery_codes=many(str))
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -29,7 +26,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(SECRET, body=BEGIN, optional=True, refuses="invalid_credentials invalid_state")
-def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def begin(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Get a secret for an authenticator app; it takes effect when a code is confirmed."""
     spend(env, "sign_in", f"{caller.account} {caller.network}")
     secret = second_factor.begin(env, db, caller, body.get("password"))
@@ -40,7 +37,7 @@ def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
 
 
 @operation(CODES, body=CODE, refuses="invalid_state invalid_code")
-def confirm(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def confirm(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Turn on the second factor with the first code of the app. The recovery codes are shown only
     in this response."""
     spend_code(env, caller, caller.account, body["code"])
@@ -48,14 +45,14 @@ def confirm(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) 
 
 
 @operation(CODES, body=CODE, refuses="invalid_state invalid_code")
-def renew(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def renew(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Get new recovery codes; the old ones become invalid."""
     spend_code(env, caller, caller.account, body["code"])
     return {"recovery_codes": second_factor.renew_recovery_codes(env, db, caller, body["code"])}
 
 
 @operation(body=CODE, refuses="invalid_state invalid_code")
-def turn_off(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
+def turn_off(env: Context, db: Connection, caller: Caller, body: Json) -> None:
     """Turn the second factor off, with a code."""
     spend_code(env, caller, caller.account, body["code"])
     second_factor.turn_off(env, db, caller, body["code"])

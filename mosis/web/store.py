@@ -3,30 +3,35 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import quote
 
 import bottle
 
-from mosis import packages, store
+from mosis import packages
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Malformed, NotFound, Unavailable
 from mosis.publishing import package_files
 from mosis.publishing.versions import Version
-from mosis.store import Device, Listing, NotHere, Offer, Picture, Query
-from mosis.validation import Schema, choices
+from mosis.store import downloads, index_keys, listings, published_index, search, signed_index
+from mosis.store import updates as store_updates
+from mosis.store.downloads import Picture
+from mosis.store.listings import Listing
+from mosis.store.published_index import NotHere
+from mosis.store.search import Query
+from mosis.store.updates import Device, Offer
+from mosis.validation import Json, Schema, choices
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
-from mosis.web.openapi_schemas import (
-    COUNT,
+from mosis.web.request import listed, read_choice, read_number, read_page
+from mosis.web.routing import elsewhere
+from mosis.web.schemas import (
     ID,
     LINK,
-    TEXT,
     TIME,
-    YES,
     File,
     list_of,
     many,
@@ -36,8 +41,6 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import listed, read_choice, read_number, read_page
-from mosis.web.routing import elsewhere
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647
@@ -45,13 +48,13 @@ UPDATES: Schema = {
     "pkgs": {
         "type": "dict",
         "required": True,
-        "maxlength": store.MOST_APPS,
+        "maxlength": store_updates.MOST_APPS,
         "valuesrules": {"type": "integer", "min": 0, "max": LARGEST_CODE},
     },
     "channel": {"type": "string", "maxlength": 20},
-    "device": {"type": "string", "maxlength": store.LONGEST_DEVICE},
+    "device": {"type": "string", "maxlength": store_updates.LONGEST_DEVICE},
     "mosis_version": {"type": "string", "maxlength": 64},
-    "min_age_days": {"type": "integer", "min": 0, "max": store.LONGEST_AGE_DAYS},
+    "min_age_days": {"type": "integer", "min": 0, "max": store_updates.LONGEST_AGE_DAYS},
 }
 TEXTS = ("pkgs", "channel", "device", "mosis_version")
 ASK_AGAIN = "public, no-cache"  # may be stored, but is revalidated each time
@@ -61,72 +64,72 @@ IMMUTABLE = "public, max-age=31536000, s-maxage=300, immutable"
 
 STORE_APP = shape(
     "StoreApp",
-    package_id=TEXT,
-    name=TEXT,
-    summary=TEXT,
-    description=TEXT,
-    category=TEXT,
-    tags=many(TEXT),
-    homepage=nullable(TEXT),
-    developer=shape("", id=ID, name=TEXT),
+    package_id=str,
+    name=str,
+    summary=str,
+    description=str,
+    category=str,
+    tags=many(str),
+    homepage=nullable(str),
+    developer=shape("", id=ID, name=str),
     icon_url=LINK,
     screenshots=many(LINK),
-    version=TEXT,
-    version_code=COUNT,
-    size_bytes=COUNT,
-    sha256=TEXT,
-    permissions=many(TEXT),
-    min_mosis_version=nullable(TEXT),
-    release_notes=TEXT,
+    version=str,
+    version_code=int,
+    size_bytes=int,
+    sha256=str,
+    permissions=many(str),
+    min_mosis_version=nullable(str),
+    release_notes=str,
     download_url=LINK,
-    downloads=COUNT,
+    downloads=int,
     published_at=TIME,
     updated_at=TIME,
 )
 STORE_VERSION = shape(
     "StoreVersion",
-    version=TEXT,
-    version_code=COUNT,
+    version=str,
+    version_code=int,
     channel=one_of(*CHANNELS),
-    size_bytes=COUNT,
-    sha256=TEXT,
-    permissions=many(TEXT),
-    min_mosis_version=nullable(TEXT),
-    release_notes=TEXT,
+    size_bytes=int,
+    sha256=str,
+    permissions=many(str),
+    min_mosis_version=nullable(str),
+    release_notes=str,
     published_at=TIME,
-    security=YES,
+    security=bool,
 )
 OFFER = shape(
     "Update",
-    package_id=TEXT,
-    version=TEXT,
-    version_code=COUNT,
+    package_id=str,
+    version=str,
+    version_code=int,
     download_url=LINK,
-    sha256=TEXT,
-    size_bytes=COUNT,
-    min_mosis_version=nullable(TEXT),
-    permissions=many(TEXT),
-    release_notes=TEXT,
+    sha256=str,
+    size_bytes=int,
+    min_mosis_version=nullable(str),
+    permissions=many(str),
+    release_notes=str,
     published_at=TIME,
-    security=YES,
+    security=bool,
 )
 SIGNATURES = shape(
     "IndexSignatures",
-    sequence=COUNT,
-    sha256=TEXT,
-    index_url=TEXT,
-    signatures=many(shape("", key=TEXT, signature=TEXT)),
+    sequence=int,
+    sha256=str,
+    index_url=str,
+    signatures=many(shape("", key=str, signature=str)),
 )
 OFFERS = shape("Updates", updates=many(OFFER))
-CATEGORY = shape("Category", name=TEXT, apps=COUNT)
+CATEGORY = shape("Category", name=str, apps=int)
 STORE_KEYS = shape(
     "StoreKeys",
     keys=many(
         shape(
             "StoreKey",
-            fingerprint=TEXT,
+            fingerprint=str,
             algorithm={"const": "Ed25519"},
-            public_key=TEXT,
+            public_key=str,
             created_at=TIME,
             announced_until=nullable(TIME),
         )
@@ -136,7 +139,7 @@ COOLDOWN: Schema = {
     "min_age_days": {
         "type": "integer",
         "min": 0,
-        "max": store.LONGEST_AGE_DAYS,
+        "max": store_updates.LONGEST_AGE_DAYS,
         "meta": (
             "Leaves out versions that were published within this many days, "
             "except security releases."
@@ -146,7 +149,7 @@ COOLDOWN: Schema = {
 INDEX: Schema = {
     "min_age_days": {
         "type": "integer",
-        "allowed": [*store.AGES],
+        "allowed": [*signed_index.AGES],
         "meta": "The index with this cooldown; a separate index that contains `min_age_days`.",
     }
 }
@@ -156,7 +159,7 @@ SEARCH: Schema = {
     "tag": {"type": "string", "maxlength": 100, "meta": "Only apps with this tag."},
     "sort": {
         "type": "string",
-        "allowed": [*store.SORTS],
+        "allowed": [*search.SORTS],
         "meta": "The order (default: best match first).",
     },
 }
@@ -164,7 +167,7 @@ DEVICE: Schema = {
     "channel": {"type": "string", "allowed": ["", *CHANNELS], "meta": "Default: `stable`."},
     "device": {
         "type": "string",
-        "maxlength": store.LONGEST_DEVICE,
+        "maxlength": store_updates.LONGEST_DEVICE,
         "meta": "Any constant text of the device; determines its place in rollouts.",
     },
     "mosis_version": {
@@ -210,45 +213,47 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("apps", STORE_APP), query=SEARCH | COOLDOWN)
-def index(env: Context, db: Connection) -> dict[str, Any]:
+def index(env: Context, db: Connection) -> Json:
     """Published apps: all, or those that match a search; any text is a valid search."""
     query = bottle.request.query
-    sort = read_choice("sort", *store.SORTS, default="") or ""
+    sort = read_choice("sort", *search.SORTS, default="") or ""
     query = Query(
         query.getunicode("q", ""),
         query.getunicode("category", ""),
         query.getunicode("tag", ""),
         sort,
-        store.published_before(env, read_age()),
+        store_updates.published_before(env, read_age()),
     )
-    page = store.index(db, read_page(*store.position_types(query)), query)
+    page = search.index(db, read_page(*search.position_types(query)), query)
     return listed("apps", page, [public(env, listing) for listing in page.rows])
 
 
 @operation(STORE_APP, query=COOLDOWN)
-def show(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
+def show(env: Context, db: Connection, package_id: str) -> Json:
     """One published app."""
-    return public(env, store.get(db, package_id, store.published_before(env, read_age())))
+    return public(
+        env, listings.get(db, package_id, store_updates.published_before(env, read_age()))
+    )
 
 
 @operation(list_of("versions", STORE_VERSION))
-def history(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
+def history(env: Context, db: Connection, package_id: str) -> Json:
     """The published versions of an app, newest first."""
-    page = store.history(db, package_id, read_page(str, str))
-    return listed("versions", page, [public_version(version) for version in page.rows])
+    page = listings.history(db, package_id, read_page(str, str))
+    return listed("versions", page, [shown(STORE_VERSION, version) for version in page.rows])
 
 
 @operation(list_of("categories", CATEGORY))
-def categories(db: Connection) -> dict[str, Any]:
+def categories(db: Connection) -> Json:
     """The categories by name, each with the number of its apps."""
-    page = store.categories(db, read_page(str))
+    page = listings.categories(db, read_page(str))
     return listed("categories", page, [{"name": name, "apps": count} for name, count in page.rows])
 
 
 @operation({302: None}, query=DEVICE)
 def download(env: Context, db: Connection, package_id: str) -> bottle.HTTPResponse:
     """Redirect to an app's package."""
-    offer = store.offered(env, db, package_id, read_device(query_of_updates(), read_age()))
+    offer = store_updates.offered(env, db, package_id, read_device(query_of_updates(), read_age()))
     return bottle.HTTPResponse(
         b"", 302, {"Location": env.url(package_path(offer)), "Cache-Control": "no-store"}
     )
@@ -260,10 +265,10 @@ def updates(env: Context, db: Connection) -> bytes:
     query = query_of_updates()
     pairs = [pair.rpartition(":") for pair in query.get("pkgs", "").split(",") if pair]
     installed = {package_id: _code(digits) for package_id, _, digits in pairs}
-    if len(pairs) > store.MOST_APPS or -1 in installed.values():
+    if len(pairs) > store_updates.MOST_APPS or -1 in installed.values():
         raise Malformed(
             "malformed_request",
-            f"pkgs is up to {store.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.",
+            f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.",
         )
     if len(installed) < len(pairs):
         raise Malformed("malformed_request", "pkgs names an app more than once.")
@@ -271,7 +276,7 @@ def updates(env: Context, db: Connection) -> bytes:
 
 
 @operation(OFFERS, body=UPDATES)
-def updates_of_many(env: Context, db: Connection, body: dict[str, Any]) -> bytes:
+def updates_of_many(env: Context, db: Connection, body: Json) -> bytes:
     """The same as JSON, for up to 500 apps."""
     device = read_device(body, body.get("min_age_days", 0))
     return shown_updates(env, db, body["pkgs"], device)
@@ -290,14 +295,14 @@ def query_of_updates() -> dict[str, str]:
 
 def read_age() -> int:
     """The requested cooldown in days. Raises Malformed."""
-    return read_number("min_age_days", store.LONGEST_AGE_DAYS)
+    return read_number("min_age_days", store_updates.LONGEST_AGE_DAYS)
 
 
 def read_index_age() -> int:
     """As `read_age`, for an index. Raises Malformed."""
     age = bottle.request.query.get("min_age_days", "0")
-    if age not in ("0", *map(str, store.AGES)):
-        raise Malformed("malformed_request", choices.one_of(age, store.AGES, "min_age_days"))
+    if age not in ("0", *map(str, signed_index.AGES)):
+        raise Malformed("malformed_request", choices.one_of(age, signed_index.AGES, "min_age_days"))
     return int(age)
 
 
@@ -311,9 +316,10 @@ def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
     )
     if device.channel not in CHANNELS:
         raise Malformed("malformed_request", choices.one_of(device.channel, CHANNELS, "channel"))
-    if len(device.id) > store.LONGEST_DEVICE:
+    if len(device.id) > store_updates.LONGEST_DEVICE:
         raise Malformed(
-            "malformed_request", f"device may have at most {store.LONGEST_DEVICE} characters."
+            "malformed_request",
+            f"device may have at most {store_updates.LONGEST_DEVICE} characters.",
         )
     if device.mosis_version and not packages.is_version(device.mosis_version):
         raise Malformed(
@@ -327,10 +333,11 @@ def shown_updates(
 ) -> bytes:
     """The response, joined from parts that stay with the cached offers: most devices ask about the
     same versions."""
-    offers = store.updates(env, db, installed, device)
+    offers = store_updates.updates(env, db, installed, device)
     for offer in offers:
         if not offer.shown:
-            offer.shown = dump(public_offer(env, offer))
+            address = env.url(package_path(offer))
+            offer.shown = dump(shown(OFFER, offer, download_url=address))
     return b'{"updates":[' + b",".join([offer.shown for offer in offers]) + b"]}"
 
 
@@ -338,7 +345,7 @@ def shown_updates(
 def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
     """The whole catalogue as one signed document."""
     try:
-        found = store.current_index(env, db, read_index_age())
+        found = signed_index.current_index(env, db, read_index_age())
     except NotHere:
         return at_primary(env)
     file = opened(found.path)
@@ -357,7 +364,7 @@ def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
 def index_signatures(env: Context, db: Connection) -> bytes | bottle.HTTPResponse:
     """The address of the newest index, and the signatures of its exact bytes."""
     try:
-        return store.current_index(env, db, read_index_age()).signatures
+        return signed_index.current_index(env, db, read_index_age()).signatures
     except NotHere:
         return at_primary(env)
 
@@ -368,7 +375,7 @@ def index_numbered(env: Context, sequence: str) -> bottle.HTTPResponse:
     if not (sequence.isascii() and sequence.isdigit() and len(sequence) < 20):
         raise NotFound("index")
     try:
-        file, size_bytes, sha256 = store.index_at(env, int(sequence))
+        file, size_bytes, sha256 = signed_index.index_at(env, int(sequence))
     except NotHere:  # an older one, or one that only the primary has yet
         return at_primary(env)
     return send_file(
@@ -383,16 +390,16 @@ def index_numbered(env: Context, sequence: str) -> bottle.HTTPResponse:
 
 def _gzipped(env: Context, sequence: int) -> Callable[[], tuple[BinaryIO, int, str] | None] | None:
     """A function that opens the compressed form of an index; None if compression is off."""
-    return (lambda: store.gzip_index_at(env, sequence)) if env.config.compression else None
+    return (lambda: signed_index.gzip_index_at(env, sequence)) if env.config.compression else None
 
 
 @operation(STORE_KEYS)
-def store_key(env: Context) -> dict[str, Any] | bottle.HTTPResponse:
+def store_key(env: Context) -> Json | bottle.HTTPResponse:
     """The public keys that sign the store's index, the current one first."""
     if not env.read_only:
-        return {"keys": store.public_keys(store.index_keys(env))}
+        return {"keys": index_keys.public_keys(index_keys.index_keys(env))}
     try:
-        return {"keys": store.announced_keys(env)}
+        return {"keys": published_index.announced_keys(env)}
     except NotHere:
         return at_primary(env)
 
@@ -402,7 +409,7 @@ def package(
     env: Context, db: Connection, caller: Caller, developer_id: str, app_id: str, version: str
 ) -> bottle.HTTPResponse:
     """The bytes of a published package; counted as a download when all were sent."""
-    found = store.package(db, developer_id, app_id, version)
+    found = downloads.package(db, developer_id, app_id, version)
     is_get = bottle.request.method == "GET"
     if is_get and (address := package_files.address(env, db, found)):
         return redirected(env, caller, found, address)
@@ -411,11 +418,11 @@ def package(
         found.size_bytes,
         sha256=found.sha256,
         content_type="application/vnd.mosis.package+zip",
-        name=f"{store.package_id(db, app_id)}-{found.version}.mosis",
+        name=f"{downloads.package_id(db, app_id)}-{found.version}.mosis",
         cache_control=IMMUTABLE,
         changed_at=found.created_at,
         surrogate_key=app_id,
-        sent=lambda sent, ended: store.count_download(
+        sent=lambda sent, ended: downloads.count_download(
             env, caller.client_network, found, sent, ended=ended
         ),
     )
@@ -426,7 +433,7 @@ def redirected(env: Context, caller: Caller, version: Version, address: str) -> 
     here, so a request for the whole package counts as a download."""
     if bottle.request.get_header("Range") is None:
         size = version.size_bytes
-        store.count_download(env, caller.client_network, version, size, ended=True)
+        downloads.count_download(env, caller.client_network, version, size, ended=True)
     return bottle.HTTPResponse(b"", 302, {"Location": address, "Cache-Control": "no-store"})
 
 
@@ -435,7 +442,7 @@ def icon(
     env: Context, db: Connection, caller: Caller, app_id: str, size: int
 ) -> bottle.HTTPResponse:
     """An app's icon in 32, 64 or 128 pixels."""
-    return picture(app_id, store.icon(env, db, app_id, size, in_turn(caller)))
+    return picture(app_id, downloads.icon(env, db, app_id, size, in_turn(caller)))
 
 
 @operation(File("image/*", ranges=True), query=OF_PICTURE)
@@ -443,7 +450,7 @@ def screenshot(
     env: Context, db: Connection, caller: Caller, app_id: str, number: int
 ) -> bottle.HTTPResponse:
     """A screenshot of an app, counted from 0."""
-    return picture(app_id, store.screenshot(env, db, app_id, number, in_turn(caller)))
+    return picture(app_id, downloads.screenshot(env, db, app_id, number, in_turn(caller)))
 
 
 def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
@@ -482,7 +489,7 @@ def package_path(of: Listing | Offer) -> str:
     return f"/packages/{of.developer_id}/{of.app_id}/{quote(of.version)}/package.mosis"
 
 
-def public(env: Context, listing: Listing) -> dict[str, Any]:
+def public(env: Context, listing: Listing) -> Json:
     assets, version = f"/assets/{listing.app_id}", listing.version_id
     return shown(
         STORE_APP,
@@ -495,11 +502,3 @@ def public(env: Context, listing: Listing) -> dict[str, Any]:
         ],
         download_url=env.url(package_path(listing)),
     )
-
-
-def public_offer(env: Context, offer: Offer) -> dict[str, Any]:
-    return shown(OFFER, offer, download_url=env.url(package_path(offer)))
-
-
-def public_version(version: Version) -> dict[str, Any]:
-    return shown(STORE_VERSION, version)

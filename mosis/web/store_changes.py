@@ -4,22 +4,21 @@ from typing import Any
 
 import bottle
 
-from mosis import store
 from mosis.database import Connection
-from mosis.store import Change
+from mosis.store import listings
 from mosis.validation import Schema
-from mosis.web.openapi_schemas import COUNT, TEXT, TIME, list_of, nullable, one_of, operation, shape
 from mosis.web.request import listed, read_number, read_page
+from mosis.web.schemas import TIME, list_of, nullable, one_of, operation, shape, shown
 
 LARGEST_NUMBER = (1 << 53) - 1  # RFC 8259, section 6
 CHANGE = shape(
     "StoreChange",
-    number=COUNT,
+    number=int,
     change=one_of("added", "updated", "removed"),
-    package_id=TEXT,
-    version=nullable(TEXT),
-    version_code=nullable(COUNT),
-    sha256=nullable(TEXT),
+    package_id=str,
+    version=nullable(str),
+    version_code=nullable(int),
+    sha256=nullable(str),
     updated_at=nullable(TIME),
 )
 AFTER: Schema = {
@@ -36,22 +35,11 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/store/changes", callback=changes, scope="public")
 
 
-@operation(list_of("changes", CHANGE, last=COUNT), query=AFTER)
+@operation(list_of("changes", CHANGE, last=int), query=AFTER)
 def changes(db: Connection) -> dict[str, Any]:
     """Apps that were added to the store, changed or removed, in order: the last change of each app."""
     after, wanted = read_number("after", LARGEST_NUMBER), read_page(int)
-    page = store.changes(db, after, wanted)
+    page = listings.changes(db, after, wanted)
     last = page.rows[-1].number if page.rows else max(after, wanted.position or 0)
-    return listed("changes", page, [public_change(each, after) for each in page.rows], last=last)
-
-
-def public_change(change: Change, after: int) -> dict[str, Any]:
-    return {
-        "number": change.number,
-        "change": change.kind(after),
-        "package_id": change.package_id,
-        "version": change.version,
-        "version_code": change.version_code,
-        "sha256": change.sha256,
-        "updated_at": change.updated_at,
-    }
+    rows = [shown(CHANGE, each, change=each.kind(after)) for each in page.rows]
+    return listed("changes", page, rows, last=last)

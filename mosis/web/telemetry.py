@@ -1,12 +1,11 @@
 """Telemetry over HTTP: intake from devices, and analytics for developers."""
 
 import re
-from typing import Any
 
 import bottle
 
 from mosis.caller import Caller
-from mosis.clock import text
+from mosis.clock import DAY, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import Page, cursor
@@ -23,115 +22,106 @@ from mosis.telemetry.schemas import (
     CRASH_SENT,
     EVENT,
 )
-from mosis.telemetry.shares import DAY
 from mosis.telemetry.telemetry_apps import Settings
-from mosis.web.openapi_schemas import (
+from mosis.validation import Json, Schema
+from mosis.web.request import listed, read_choice, read_page, require_match
+from mosis.web.schemas import (
     COUNT,
     DATE,
-    FREE,
     ID,
-    NUMBER,
-    TEXT,
     TIME,
-    YES,
     extended_with,
     list_of,
     many,
     nullable,
     one_of,
+    only,
     operation,
     shape,
     shown,
 )
-from mosis.web.request import listed, read_choice, read_page, require_match
 
-CHOICES: dict[str, dict[str, Any]] = {
+CHOICES: Schema = {
     "enabled": {"type": "boolean"},
     "usage_events": {"type": "boolean"},
     "sample_rate": {"type": "number", "min": 0, "max": 1},
 }
-DECISION: dict[str, dict[str, Any]] = {
-    "state": {"type": "string", "required": True, "allowed": ["open", "resolved"]}
-}
+DECISION: Schema = {"state": {"type": "string", "required": True, "allowed": ["open", "resolved"]}}
 
 RECEIPT = shape(
-    "Receipt", accepted=COUNT, rejected=COUNT, duplicate=YES, sample_rate=NUMBER, errors=many(FREE)
+    "Receipt", accepted=int, rejected=int, duplicate=bool, sample_rate=float, errors=many(dict)
 )
-CRASH_RECEIPT = RECEIPT | {
-    "title": "CrashReceipt",
-    "properties": RECEIPT["properties"] | {"truncated": YES},
-}
+_REQUIRED = {"required": RECEIPT["required"]}
+CRASH_RECEIPT = extended_with("CrashReceipt", RECEIPT, truncated=bool) | _REQUIRED
 EVENTS = BATCH | {"events": BATCH["events"] | {"schema": {"type": "dict", "schema": EVENT}}}
 STATES = ("open", "resolved")
 SPANS = ("day", "hour")
 GROUP = shape(
     "CrashGroup",
     id=ID,
-    type=TEXT,
-    message=TEXT,
-    frames=many(TEXT),
+    type=str,
+    message=str,
+    frames=many(str),
     state=one_of(*STATES),
-    count=COUNT,
-    devices=COUNT,
-    versions=many(shape("", version=TEXT, count=COUNT)),
+    count=int,
+    devices=int,
+    versions=many(shape("", version=str, count=int)),
     first_seen=TIME,
     last_seen=TIME,
     resolved_at=nullable(TIME),
     reopened_at=nullable(TIME),
-    algorithm=COUNT,
+    algorithm=int,
 )
 WHOLE_GROUP = extended_with(
     "CrashGroupDetail",
     GROUP,
-    days=many(shape("", day=DATE, count=COUNT)),
+    days=many(shape("", day=DATE, count=int)),
     samples=many(
         shape(
             "CrashSample",
-            number=COUNT,
+            number=int,
             at=TIME,
-            version=TEXT,
-            mosis_version=TEXT,
-            message=TEXT,
-            stack_trace=TEXT,
-            truncated=YES,
-            context=FREE,
+            version=str,
+            mosis_version=str,
+            message=str,
+            stack_trace=str,
+            truncated=bool,
+            context=dict,
         )
     ),
 )
-SETTINGS = shape("TelemetrySettings", enabled=YES, usage_events=YES, sample_rate=NUMBER)
+SETTINGS = shape("TelemetrySettings", enabled=bool, usage_events=bool, sample_rate=float)
 SUMS = shape(
     "Sums",
-    events=COUNT,
-    starts=COUNT,
-    stops=COUNT,
-    crashes=COUNT,
-    lua_errors=COUNT,
-    unique_devices=COUNT,
-    session_seconds_mean=nullable(NUMBER),
-    crash_free_share=nullable(NUMBER),
-    frame_ms_p50=nullable(NUMBER),
-    frame_ms_p95=nullable(NUMBER),
-    startup_ms_p50=nullable(NUMBER),
-    startup_ms_p95=nullable(NUMBER),
-    memory_mb_p50=nullable(NUMBER),
-    memory_mb_p95=nullable(NUMBER),
-    memory_limit_mb_p50=nullable(NUMBER),
+    events=int,
+    starts=int,
+    stops=int,
+    crashes=int,
+    lua_errors=int,
+    unique_devices=int,
+    session_seconds_mean=nullable(float),
+    crash_free_share=nullable(float),
+    frame_ms_p50=nullable(float),
+    frame_ms_p95=nullable(float),
+    startup_ms_p50=nullable(float),
+    startup_ms_p95=nullable(float),
+    memory_mb_p50=nullable(float),
+    memory_mb_p95=nullable(float),
+    memory_limit_mb_p50=nullable(float),
 )
 ANALYTICS = shape(
     "Analytics",
-    **{
-        "package_id": TEXT,
-        "from": TIME,
-        "to": TIME,
-        "granularity": one_of(*SPANS),
-        "version": nullable(TEXT),
-        "totals": SUMS,
-        "versions": many(shape("", version=TEXT, events=COUNT, starts=COUNT)),
-        "intake": shape("", **dict.fromkeys(analytics.INTAKE, COUNT)),
-        "series": many(extended_with("Bucket", SUMS, start=TIME)),
-    },
+    package_id=str,
+    **{"from": TIME},
+    to=TIME,
+    granularity=one_of(*SPANS),
+    version=nullable(str),
+    totals=SUMS,
+    versions=many(shape("", version=str, events=int, starts=int)),
+    intake=shape("", **dict.fromkeys(analytics.INTAKE, COUNT)),
+    series=many(extended_with("Bucket", SUMS, start=TIME)),
 )
-RANGE: dict[str, dict[str, Any]] = {
+RANGE: Schema = {
     "granularity": {"type": "string", "allowed": [*SPANS], "meta": "The width of a bucket."},
     "from": {"type": "string", "maxlength": 64, "meta": "The first day (`2026-01-31`) or time."},
     "to": {"type": "string", "maxlength": 64, "meta": "The last day or time."},
@@ -139,27 +129,17 @@ RANGE: dict[str, dict[str, Any]] = {
 }
 DOWNLOADS = shape(
     "Downloads",
-    **{
-        "package_id": TEXT,
-        "from": DATE,
-        "to": DATE,
-        "by": many(one_of(*downloads.BY)),
-        "total": COUNT,
-        "downloads": many(
-            {
-                "type": "object",
-                "properties": {
-                    "day": DATE,
-                    "version": TEXT,
-                    "channel": one_of("stable", "beta"),
-                    "count": COUNT,
-                },
-                "required": ["count"],
-            }
-        ),
-    },
+    package_id=str,
+    **{"from": DATE},
+    to=DATE,
+    by=many(one_of(*downloads.BY)),
+    total=int,
+    downloads=many(
+        shape("", day=DATE, version=str, channel=one_of("stable", "beta"), count=int)
+        | {"required": ["count"]}
+    ),
 )
-DAYS: dict[str, dict[str, Any]] = {name: RANGE[name] for name in ("from", "to")} | {
+DAYS: Schema = {name: RANGE[name] for name in ("from", "to")} | {
     "by": {
         "type": "string",
         "maxlength": 40,
@@ -190,7 +170,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation({202: RECEIPT}, body=EVENTS, gzip_limit_bytes=BODY_LIMIT_BYTES)
-def events(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def events(env: Context, caller: Caller, body: Json) -> Json:
     """Send a batch of events; the response is sent when it is stored on disk."""
     receipt = intake.take(env, body, caller)
     bottle.response.status = 202
@@ -198,19 +178,19 @@ def events(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]
 
 
 @operation({202: CRASH_RECEIPT}, body=CRASH_SENT, gzip_limit_bytes=CRASH_BODY_LIMIT_BYTES)
-def crash(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def crash(env: Context, caller: Caller, body: Json) -> Json:
     """Send a crash report with its stack trace; fields that are too long are shortened."""
     receipt = crashes.take(env, body, caller)
     bottle.response.status = 202
     return public_receipt(receipt) | ({"truncated": True} if receipt.truncated else {})
 
 
-def public_receipt(receipt: Receipt) -> dict[str, Any]:
+def public_receipt(receipt: Receipt) -> Json:
     return shown(RECEIPT, receipt)
 
 
-@operation(list_of("batches", FREE, crash_reports=many(FREE), days=many(FREE)))
-def export(env: Context, device_id: str) -> dict[str, Any]:
+@operation(list_of("batches", dict, crash_reports=many(dict), days=many(dict)))
+def export(env: Context, device_id: str) -> Json:
     """Everything stored about a device, for anybody who knows its id."""
     wanted = read_page(int)
     stored = devices.export(env, _device(device_id), wanted.position or 0, wanted.limit)
@@ -232,11 +212,8 @@ def _device(device_id: str) -> str:
     return device_id
 
 
-@operation(
-    list_of("crashes", GROUP),
-    query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
-)
-def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation(list_of("crashes", GROUP), query=only("state", STATES))
+def groups(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     """The crashes of an app, grouped by type and top frames, newest group first."""
     owned, telemetry = apps.with_role(db, caller, app, "viewer"), env.telemetry.connection()
     page = crashes.index(
@@ -246,16 +223,14 @@ def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 
 
 @operation(WHOLE_GROUP)
-def group(env: Context, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
+def group(env: Context, db: Connection, caller: Caller, app: str, group: str) -> Json:
     """One group of crashes, with its days and samples."""
     owned, telemetry = apps.with_role(db, caller, app, "viewer"), env.telemetry.connection()
     return whole_group(telemetry, crashes.get(telemetry, owned.id, group))
 
 
 @operation(WHOLE_GROUP, body=DECISION, matches=True)
-def decide(
-    env: Context, db: Connection, caller: Caller, app: str, group: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def decide(env: Context, db: Connection, caller: Caller, app: str, group: str, body: Json) -> Json:
     """Mark a group of crashes as resolved or open."""
     owned, telemetry = apps.with_role(db, caller, app, "publisher"), env.telemetry.connection()
     crashes.get(telemetry, owned.id, group)
@@ -265,7 +240,7 @@ def decide(
         return whole_group(telemetry, crashes.change(telemetry, owned.id, group, body["state"]))
 
 
-def public_group(telemetry: Connection, found: Group) -> dict[str, Any]:
+def public_group(telemetry: Connection, found: Group) -> Json:
     versions = [
         {"version": version, "count": count}
         for version, count in crashes.versions(telemetry, found.id)
@@ -274,7 +249,7 @@ def public_group(telemetry: Connection, found: Group) -> dict[str, Any]:
     return shown(GROUP, found, devices=devices, versions=versions)
 
 
-def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
+def whole_group(telemetry: Connection, found: Group) -> Json:
     days = [
         {"day": text(day * DAY)[:10], "count": count}
         for day, count in crashes.days(telemetry, found.id)
@@ -286,7 +261,7 @@ def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
 
 
 @operation(ANALYTICS, query=RANGE)
-def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def show(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     """The sums of an app over some days or hours."""
     owned, query = apps.with_role(db, caller, app, "viewer"), bottle.request.query
     span = read_choice("granularity", "day", "hour", default="day") or "day"
@@ -298,7 +273,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
 
 
 @operation(DOWNLOADS, query=DAYS)
-def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     """The downloads of an app, betas included, by day, version or channel."""
     owned, query = apps.with_role(db, caller, app, "viewer"), bottle.request.query
     by = downloads.read_by(query.get("by"))
@@ -318,7 +293,7 @@ def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[s
 
 
 @operation(SETTINGS)
-def choices(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def choices(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     """The telemetry settings of an app."""
     return public_settings(
         telemetry_apps.settings(
@@ -328,9 +303,7 @@ def choices(env: Context, db: Connection, caller: Caller, app: str) -> dict[str,
 
 
 @operation(SETTINGS, body=CHOICES, matches=True)
-def choose(
-    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def choose(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Change the telemetry settings of an app."""
     owned, telemetry = apps.with_role(db, caller, app, "owner"), env.telemetry.connection()
     with telemetry.write():
@@ -339,5 +312,5 @@ def choose(
         return public_settings(telemetry_apps.change(telemetry, owned.id, body))
 
 
-def public_settings(chosen: Settings) -> dict[str, Any]:
+def public_settings(chosen: Settings) -> Json:
     return shown(SETTINGS, chosen)

@@ -1,7 +1,6 @@
 """Trusted publishers of an app over HTTP; the exchange of their tokens is in device_login.py, at the
 token endpoint."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +12,10 @@ from mosis.database import Connection
 from mosis.people import trusted_publishers
 from mosis.people.trusted_publishers import SCOPES, TrustedPublisher
 from mosis.publishing import apps
-from mosis.validation import Finding
-from mosis.web.openapi_schemas import (
+from mosis.validation import Finding, Json, Schema, some_of
+from mosis.web.request import created, listed, read_page, require_match
+from mosis.web.schemas import (
     ID,
-    TEXT,
     TIME,
     each,
     list_of,
@@ -25,10 +24,10 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
-from mosis.web.request import created, listed, read_page, require_match
 
-ADD: dict[str, dict[str, Any]] = {
+ADD: Schema = {
     "issuer": {"type": "string", "required": True, "minlength": 8, "maxlength": 500},
     "claims": {
         "type": "dict",
@@ -38,19 +37,13 @@ ADD: dict[str, dict[str, Any]] = {
         "keysrules": {"type": "string", "minlength": 1, "maxlength": 100},
         "valuesrules": {"type": "string", "minlength": 1, "maxlength": 500},
     },
-    "scopes": {
-        "type": "list",
-        "required": True,
-        "minlength": 1,
-        "maxlength": len(SCOPES),
-        "schema": {"type": "string", "allowed": list(SCOPES)},
-    },
+    "scopes": some_of(SCOPES, required=True),
 }
 PUBLISHER = shape(
     "TrustedPublisher",
     id=ID,
-    issuer=TEXT,
-    claims=each(TEXT),
+    issuer=str,
+    claims=each(str),
     scopes=many(one_of(*SCOPES)),
     added_by=ID,
     created_at=TIME,
@@ -73,7 +66,7 @@ def _findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
 
 
 @operation(list_of("publishers", PUBLISHER))
-def index(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def index(db: Connection, caller: Caller, app: str) -> Json:
     """The trusted publishers of an app, the newest first."""
     found = apps.with_role(db, caller, app, "viewer")
     page = trusted_publishers.index(db, found, read_page(str))
@@ -81,9 +74,7 @@ def index(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
 
 
 @operation({201: PUBLISHER}, body=ADD, further=_findings, refuses="limit_reached")
-def add(
-    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def add(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Trust a build server: ID tokens of this issuer with these claims may be exchanged for tokens of the app."""
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
@@ -92,7 +83,7 @@ def add(
 
 
 @operation(PUBLISHER)
-def show(db: Connection, caller: Caller, app: str, publisher: str) -> dict[str, Any]:
+def show(db: Connection, caller: Caller, app: str, publisher: str) -> Json:
     """One trusted publisher."""
     found = apps.with_role(db, caller, app, "viewer")
     return public(trusted_publishers.get(db, found, publisher))
@@ -108,13 +99,5 @@ def remove(db: Connection, caller: Caller, app: str, publisher: str) -> None:
         trusted_publishers.remove(db, caller, one)
 
 
-def public(publisher: TrustedPublisher) -> dict[str, Any]:
-    return {
-        "id": publisher.id,
-        "issuer": publisher.issuer,
-        "claims": json.loads(publisher.claims),
-        "scopes": json.loads(publisher.scopes),
-        "added_by": publisher.developer_id,
-        "created_at": publisher.created_at,
-        "last_used_at": publisher.last_used_at,
-    }
+def public(publisher: TrustedPublisher) -> Json:
+    return shown(PUBLISHER, publisher, added_by=publisher.developer_id)

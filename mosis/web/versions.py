@@ -15,20 +15,18 @@ from mosis.publishing import apps, releases, review_queue, reviews, rollout_plan
 from mosis.publishing.releases import Publication
 from mosis.publishing.review_queue import Standing
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, SENTENCE, Finding, finding, timestamps
+from mosis.validation import LINES, Finding, Json, Schema, finding, required_text, timestamps
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.idempotency import Retry
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
-from mosis.web.openapi_schemas import (
-    COUNT,
+from mosis.web.package_upload import LONGEST_NOTES, SentPackage
+from mosis.web.request import created, etag, listed, names_tag, read_page, spend
+from mosis.web.rollout_plans import PLAN
+from mosis.web.schemas import (
     EMPTY,
-    FREE,
     ID,
     LINK,
-    NUMBER,
-    TEXT,
     TIME,
-    YES,
     list_of,
     many,
     nullable,
@@ -37,9 +35,6 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.package_upload import LONGEST_NOTES, SentPackage
-from mosis.web.request import created, etag, listed, names_tag, read_page, spend
-from mosis.web.rollout_schemas import PLAN
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
@@ -47,47 +42,38 @@ PUBLISH = {
 }
 SUBMIT = {"publish": {"type": "boolean"}}
 ROLLOUT = {"percent": {"type": "number", "required": True, "min": 0.1, "max": 100}}
-YANK = {
-    "reason": {
-        "type": "string",
-        "required": True,
-        "minlength": 1,
-        "maxlength": 500,
-        "regex": SENTENCE,
-    }
-}
-ROLLBACK = YANK
+YANK = {"reason": required_text(500)}
 
 CHANNELS = ("stable", "beta")
 STATES = sorted({state for before, after in versions.MOVES.values() for state in (*before, after)})
 STANDING = shape(
     "Standing",
     id=ID,
-    state=TEXT,
-    position=nullable(COUNT),
-    median_wait_seconds=nullable(NUMBER),
-    reasons=many(TEXT),
-    comment=TEXT,
+    state=str,
+    position=nullable(int),
+    median_wait_seconds=nullable(float),
+    reasons=many(str),
+    comment=str,
 )
 VERSION = shape(
     "Version",
     id=ID,
     app_id=ID,
-    package_id=TEXT,
-    version=TEXT,
-    version_code=COUNT,
+    package_id=str,
+    version=str,
+    version_code=int,
     channel=one_of(*CHANNELS),
     state=one_of(*STATES),
-    next_step=TEXT,
-    findings=many(FREE),
+    next_step=str,
+    findings=many(dict),
     review=nullable(STANDING),
-    permissions=many(TEXT),
-    min_mosis_version=nullable(TEXT),
-    release_notes=TEXT,
-    size_bytes=COUNT,
-    sha256=TEXT,
+    permissions=many(str),
+    min_mosis_version=nullable(str),
+    release_notes=str,
+    size_bytes=int,
+    sha256=str,
     signing_key_id=nullable(ID),
-    rollout_percent=NUMBER,
+    rollout_percent=float,
     publish_at=nullable(TIME),
     download_url=nullable(LINK),
     created_at=TIME,
@@ -96,10 +82,10 @@ VERSION = shape(
     published_at=nullable(TIME),
     package_removed_at=nullable(TIME),
     rollout_plan=nullable(PLAN),
-    security=YES,
+    security=bool,
 )
 _FLAG = {"type": "boolean"}
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: Schema = {
     "channel": {
         "type": "string",
         "allowed": [*CHANNELS],
@@ -162,11 +148,12 @@ def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry)
         trusted = signing_keys.that_sign(db, found.id)
         version = versions.upload(env, db, caller, found, received, options, trusted)
     uploaded = public(env, db, found, version.version)
-    return created(uploaded, location(found, version.version)) if version.new else uploaded
+    location = f"/v1/apps/{found.package_id}/versions/{quote(version.version.version)}"
+    return created(uploaded, location) if version.new else uploaded
 
 
 @operation(list_of("versions", VERSION))
-def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def index(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     """The versions of an app, newest upload first."""
     found = apps.with_role(db, caller, app, "viewer")
     page = versions.index(db, found, read_page(str))
@@ -174,7 +161,7 @@ def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, A
 
 
 @operation(VERSION, query=WAIT)
-def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> Json:
     """One version, with its findings, its review and the next step."""
     seconds, found = wait_seconds(), apps.with_role(db, caller, app, "viewer")
     current = public(env, db, found, versions.get(db, found, version))
@@ -197,8 +184,8 @@ def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -
     refuses=MOVE_REFUSED + " signing_key_revoked email_not_verified",
 )
 def submit(
-    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
-) -> dict[str, Any]:
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: Json
+) -> Json:
     """Submit a version for review."""
     found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
@@ -206,9 +193,7 @@ def submit(
 
 
 @operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
-def withdraw(
-    env: Context, db: Connection, caller: Caller, app: str, version: str
-) -> dict[str, Any]:
+def withdraw(env: Context, db: Connection, caller: Caller, app: str, version: str) -> Json:
     """Withdraw a version that was never published; its version string becomes available again."""
     found = apps.with_role(db, caller, app, "publisher")
     return public(env, db, found, reviews.withdraw(db, caller, versions.get(db, found, version)))
@@ -223,8 +208,8 @@ def withdraw(
     + " package_unavailable no_space suspended signing_key_revoked email_not_verified",
 )
 def publish(
-    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
-) -> dict[str, Any]:
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: Json
+) -> Json:
     """Publish an approved version: now, at a time, or for a share of the devices; or resume a
     halted one."""
     found = apps.with_role(db, caller, app, "publisher")
@@ -237,8 +222,8 @@ def publish(
 
 @operation(VERSION, body=ROLLOUT, refuses=MOVE_REFUSED)
 def rollout(
-    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
-) -> dict[str, Any]:
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: Json
+) -> Json:
     """Offer a version to a larger share of the devices."""
     percent = body["percent"]
     found = apps.with_role(db, caller, app, "publisher")
@@ -247,15 +232,15 @@ def rollout(
 
 
 @operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
-def halt(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def halt(env: Context, db: Connection, caller: Caller, app: str, version: str) -> Json:
     """Halt a version: no further device is offered it."""
     return _moved(env, db, caller, app, version, "halt")
 
 
-@operation(VERSION, body=ROLLBACK, refuses=MOVE_REFUSED + " package_unavailable no_space")
+@operation(VERSION, body=YANK, refuses=MOVE_REFUSED + " package_unavailable no_space")
 def rollback(
-    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
-) -> dict[str, Any]:
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: Json
+) -> Json:
     """Offer this older version again and halt all newer ones of its channel, in one step."""
     reason = body["reason"]
     found = apps.with_role(db, caller, app, "publisher")
@@ -264,15 +249,13 @@ def rollback(
 
 
 @operation(VERSION, body=YANK, refuses=MOVE_REFUSED)
-def yank(
-    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def yank(env: Context, db: Connection, caller: Caller, app: str, version: str, body: Json) -> Json:
     """Withdraw a published version from the store: it can no longer be downloaded."""
     return _moved(env, db, caller, app, version, "yank", yank_reason=body["reason"])
 
 
 @operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
-def unyank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def unyank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> Json:
     """Undo yanking a version."""
     _counted(env, versions.get(db, apps.with_role(db, caller, app, "publisher"), version))
     return _moved(env, db, caller, app, version, "unyank", yank_reason=None)
@@ -287,7 +270,7 @@ def _counted(env: Context, version: Version) -> Version:
 
 def _moved(
     env: Context, db: Connection, caller: Caller, app: str, version: str, name: str, **changes: Any
-) -> dict[str, Any]:
+) -> Json:
     with db.write():
         found = apps.with_role(db, caller, app, "publisher")
         return public(
@@ -298,11 +281,7 @@ def _moved(
         )
 
 
-def location(app: apps.App, version: Version) -> str:
-    return f"/v1/apps/{app.package_id}/versions/{quote(version.version)}"
-
-
-def public(env: Context, db: Connection, app: apps.App, version: Version) -> dict[str, Any]:
+def public(env: Context, db: Connection, app: apps.App, version: Version) -> Json:
     standing = review_queue.standing(db, version.id)
     plan = rollout_plans.find(db, version.id)
     path = f"/packages/{app.developer_id}/{app.id}/{quote(version.version)}/package.mosis"
@@ -323,7 +302,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
     )
 
 
-def _standing(standing: Standing) -> dict[str, Any]:
+def _standing(standing: Standing) -> Json:
     waiting = {
         "position": standing.position,
         "median_wait_seconds": standing.median_wait_seconds,

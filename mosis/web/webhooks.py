@@ -11,14 +11,12 @@ from mosis.database import Connection
 from mosis.events import KINDS
 from mosis.notifications import webhooks
 from mosis.notifications.webhooks import Delivery, Webhook
-from mosis.validation import Finding, findings_of
-from mosis.web.openapi_schemas import (
-    COUNT,
+from mosis.validation import Finding, Json, Schema, findings_of, some_of
+from mosis.web.request import created, listed, read_page, require_match
+from mosis.web.schemas import (
     EMPTY,
     ID,
-    TEXT,
     TIME,
-    YES,
     extended_with,
     list_of,
     many,
@@ -28,39 +26,32 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import created, listed, read_page, require_match
 
 _URL = {"type": "string", "minlength": 1, "maxlength": 2000}
-_KINDS = {
-    "type": "list",
-    "nullable": True,
-    "minlength": 1,
-    "maxlength": len(KINDS),
-    "schema": {"type": "string", "allowed": sorted(KINDS)},
-}
-ADD: dict[str, dict[str, Any]] = {"url": _URL | {"required": True}, "kinds": _KINDS}
-CHANGE: dict[str, dict[str, Any]] = {"url": _URL, "kinds": _KINDS, "enabled": {"type": "boolean"}}
+_KINDS = some_of(sorted(KINDS), nullable=True)
+ADD: Schema = {"url": _URL | {"required": True}, "kinds": _KINDS}
+CHANGE: Schema = {"url": _URL, "kinds": _KINDS, "enabled": {"type": "boolean"}}
 
 WEBHOOK = shape(
     "Webhook",
     id=ID,
-    url=TEXT,
+    url=str,
     kinds=nullable(many(one_of(*KINDS))),
-    enabled=YES,
+    enabled=bool,
     failing_since=nullable(TIME),
     old_secret_until=nullable(TIME),
     created_at=TIME,
 )
-NEW_WEBHOOK = extended_with("NewWebhook", WEBHOOK, secret=TEXT)
+NEW_WEBHOOK = extended_with("NewWebhook", WEBHOOK, secret=str)
 DELIVERY = shape(
     "Delivery",
     id=ID,
     event_id=ID,
     state=one_of("waiting", "delivered", "failed"),
-    attempts=COUNT,
+    attempts=int,
     due_at=nullable(TIME),
-    status=nullable(COUNT),
-    error=nullable(TEXT),
+    status=nullable(int),
+    error=nullable(str),
     attempted_at=nullable(TIME),
     created_at=TIME,
     finished_at=nullable(TIME),
@@ -81,7 +72,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(list_of("webhooks", WEBHOOK))
-def index(db: Connection, caller: Caller) -> dict[str, Any]:
+def index(db: Connection, caller: Caller) -> Json:
     """The account's webhooks, newest first."""
     page = webhooks.index(db, caller, read_page(str))
     return listed("webhooks", page, [public(each) for each in page.rows])
@@ -92,22 +83,20 @@ def _address_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
 
 
 @operation({201: NEW_WEBHOOK}, body=ADD, further=_address_findings, refuses="limit_reached")
-def add(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+def add(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Create a webhook. `secret` is shown only in this response."""
     webhook = webhooks.add(env, db, caller, body["url"], body.get("kinds"))
     return created(public(webhook) | {"secret": webhook.secret}, f"/v1/webhooks/{webhook.id}")
 
 
 @operation(WEBHOOK)
-def show(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
+def show(db: Connection, caller: Caller, webhook: str) -> Json:
     """One webhook."""
     return public(webhooks.get(db, caller, webhook))
 
 
 @operation(WEBHOOK, body=CHANGE, further=_address_findings, matches=True)
-def change(
-    env: Context, db: Connection, caller: Caller, webhook: str, body: dict[str, Any]
-) -> dict[str, Any]:
+def change(env: Context, db: Connection, caller: Caller, webhook: str, body: Json) -> Json:
     """Change the address or the kinds, or switch it on or off."""
     with db.write():
         found = webhooks.get(db, caller, webhook)
@@ -125,29 +114,29 @@ def delete(db: Connection, caller: Caller, webhook: str) -> None:
 
 
 @operation(NEW_WEBHOOK, body=EMPTY)
-def rotate(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
+def rotate(db: Connection, caller: Caller, webhook: str) -> Json:
     """Create a new secret; for a day deliveries are signed with both."""
     changed = webhooks.rotate(db, caller, webhook)
     return public(changed) | {"secret": changed.secret}
 
 
 @operation(list_of("deliveries", DELIVERY))
-def deliveries(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
+def deliveries(db: Connection, caller: Caller, webhook: str) -> Json:
     """The deliveries of a webhook, newest first."""
     page = webhooks.deliveries(db, webhooks.get(db, caller, webhook), read_page(str))
     return listed("deliveries", page, [_delivery(each) for each in page.rows])
 
 
 @operation(DELIVERY, body=EMPTY, refuses="invalid_state")
-def redeliver(db: Connection, caller: Caller, webhook: str, delivery: str) -> dict[str, Any]:
+def redeliver(db: Connection, caller: Caller, webhook: str, delivery: str) -> Json:
     """Send a delivery again."""
     return _delivery(webhooks.redeliver(db, caller, webhook, delivery))
 
 
-def public(webhook: Webhook) -> dict[str, Any]:
+def public(webhook: Webhook) -> Json:
     return shown(WEBHOOK, webhook, old_secret_until=webhook.old_until)
 
 
-def _delivery(delivery: Delivery) -> dict[str, Any]:
+def _delivery(delivery: Delivery) -> Json:
     due_at = delivery.due_at if delivery.state == "waiting" else None
     return shown(DELIVERY, delivery, due_at=due_at)

@@ -11,8 +11,8 @@ import bottle
 from mosis.caller import SCOPES
 from mosis.context import Context
 from mosis.errors import NotFound
-from mosis.web.openapi_schemas import File, operation
-from mosis.web.request import etag, names_tag, require_tag
+from mosis.web.file_response import send_bytes
+from mosis.web.schemas import File, operation
 
 SECURITY_DAYS = 180  # RFC 9116, section 2.5.5: less than a year ahead
 OAUTH = "/.well-known/oauth-authorization-server"
@@ -75,12 +75,7 @@ def oauth_metadata(env: Context) -> bottle.HTTPResponse:
 
 
 def _file(body: bytes, content_type: str) -> bottle.HTTPResponse:
-    tag = etag(body)
-    headers = {"Content-Type": content_type, "Cache-Control": DAY, "ETag": tag}
-    require_tag(tag)
-    if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
-        return bottle.HTTPResponse(b"", 304, headers)
-    return bottle.HTTPResponse(body, 200, headers)
+    return send_bytes(body, {"Content-Type": content_type, "Cache-Control": DAY})
 
 
 @cache

@@ -395,8 +395,7 @@ def run_steps(workflow: Path, folder: Path, environment: dict[str, str], ref: st
 @pytest.mark.skipif(
     any(shutil.which(tool) is None for tool in ("bash", "curl", "sha256sum")), reason="needs curl"
 )
-@pytest.mark.parametrize("kind", ["github", "gitea"])
-@pytest.mark.parametrize("place", [".", "the app's $(folder)"])
+@pytest.mark.parametrize(("kind", "place"), [("github", "the app's $(folder)"), ("gitea", ".")])
 def test_the_workflow_of_a_build_server_runs(
     mosis: Mosis,
     client: Client,

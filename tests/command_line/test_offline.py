@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mosis.client.api import segment
 from mosis.client.config import Config, Credentials, is_plain_text, normal_url
 from mosis.client.output import Stop
 from mosis.client.project import bump, next_version
@@ -155,6 +156,38 @@ def test_a_configuration_of_another_form_is_named(offline: Mosis, content: str) 
         refused = offline(*command).expect(2)
         assert str(offline.config.path) in refused.err
         assert "an error in mosis" not in refused.err
+
+
+def test_only_files_are_replaced_by_a_package(offline: Mosis) -> None:
+    offline("init", "notes").expect(0)
+    pipe, folder, plain = (offline.folder / name for name in ("pipe", "folder", "plain"))
+    os.mkfifo(pipe)
+    folder.mkdir()
+    plain.write_bytes(b"old")
+    offline("build", "notes", "-o", str(pipe)).expect(2)
+    assert pipe.is_fifo()
+    offline("build", "notes", "-o", str(folder)).expect(0)
+    assert [each.suffix for each in folder.iterdir()] == [".mosis"]
+    offline("build", "notes", "-o", str(plain)).expect(0)
+    assert plain.read_bytes().startswith(b"PK")
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://", "::::", "http://u:secret@a:b", "http://u:secret@a..b", "http://[::1"]
+)
+def test_a_proxy_that_is_none_is_named_without_its_password(offline: Mosis, proxy: str) -> None:
+    offline.environment |= {
+        "MOSIS_URL": "http://portal.example",
+        "MOSIS_TOKEN": "x" * 50,
+        "http_proxy": proxy,
+    }
+    refused = offline("whoami").expect(2)
+    assert "proxy" in refused.err
+    assert "secret" not in refused.err
+
+
+def test_an_argument_that_is_not_utf_8_is_sent_with_its_bytes() -> None:
+    assert segment(os.fsdecode(b"\xff/\xc3\xa9")) == "%FF%2F%C3%A9"
 
 
 def test_the_configuration_reads_what_it_has_written(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mosis import store
 from mosis.context import Context
+from mosis.store import downloads
 from tests.client import Client
 from tests.package_builder import signing_key
 
@@ -161,12 +161,12 @@ def test_the_packages_of_a_deleted_app_go_after_a_day_and_nothing_else_does(
     client.delete("/v1/apps/com.acme.todo", as_=alice).expect(204)
     left = env.files.receive(io.BytesIO(b"of a killed process"), 100).path
     packages = sorted(env.config.packages_dir.glob("*/*/*/package.mosis"))
-    store.sweep_packages(env)
+    downloads.sweep_packages(env)
     assert sorted(env.config.packages_dir.glob("*/*/*/package.mosis")) == packages
     for path in (*packages, left):
         os.utime(path, (1, 1))
     for _ in range(2):
-        store.sweep_packages(env)
+        downloads.sweep_packages(env)
         assert len(list(env.config.packages_dir.glob("*/*/*/package.mosis"))) == 1
         assert list(env.files.incoming.iterdir()) == []
     version = client.get("/v1/apps/com.acme.notes/versions/1.0.0", as_=alice)

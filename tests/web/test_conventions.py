@@ -1,7 +1,8 @@
 """The conventions of the contract, held on every address of the URL table and not on a sample of them."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -10,8 +11,8 @@ import pytest
 from mosis import events
 from mosis.credentials import tokens
 from mosis.people import device_login
-from mosis.web.openapi_schemas import is_page
 from mosis.web.routing import limit_of
+from mosis.web.schemas import is_page
 from tests import described
 from tests.client import Account, Answer, Client
 from tests.package_builder import files_of
@@ -120,8 +121,8 @@ def invited(client: Client, account: Account) -> str:
     return tokens.make_ticket(client.env.secret, sent["id"])
 
 
-@pytest.fixture
-def world(client: Client) -> World:
+def one_of_everything(client: Client) -> tuple[Account, dict[str, str]]:
+    """The administrator, and the names of what there is."""
     root = client.admin()
     app = client.app_of(root)
     picture = files_of({})["icons/icon-64.png"]
@@ -185,7 +186,18 @@ def world(client: Client) -> World:
         "user_code": device_login.begin(db, "build machine", ["apps:read"])[1].user_code,
         "job": client.post("/v1/admin/backups", as_=root).expect(202)["job"],
     }  # fmt: skip
-    return World(client, root, names)
+    return root, names
+
+
+@pytest.fixture
+def prepare() -> Callable[[Client], tuple[Account, dict[str, str]]]:
+    return one_of_everything
+
+
+@pytest.fixture
+def world(client: Client, prepared: tuple[Account, dict[str, str]]) -> World:
+    root, names = prepared
+    return World(client, replace(root), {**names})
 
 
 def test_every_get_has_a_strong_tag_by_which_it_is_known_again(world: World) -> None:

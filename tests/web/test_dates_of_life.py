@@ -6,10 +6,10 @@ from wsgiref.util import setup_testing_defaults
 
 import portal
 from mosis.context import Context
-from mosis.web.openapi_schemas import TEXT, operation, shape
+from mosis.web.schemas import operation, shape
 
 
-@operation(shape("", name=TEXT))
+@operation(shape("", name=str))
 def old() -> dict[str, Any]:
     """Says something."""
     return {"name": "still here"}

@@ -18,8 +18,8 @@ from mosis.web.openapi import operation_id
 from mosis.web.openapi_examples import body_of
 from tests import described
 from tests.client import PASSWORD, Account, Answer, Client
-from tests.conftest import FakeClock
-from tests.web.test_conventions import World, settings, world  # noqa: F401
+from tests.conftest import FakeClock, developer_with_an_app
+from tests.web.test_conventions import World, prepare, settings, world  # noqa: F401
 
 NOTES = "com.acme.notes"
 # These write to telemetry.db, whose transactions do not check the credential again, only the role.
@@ -39,6 +39,11 @@ ENDINGS = {  # what is ended -> (statement, what is answered)
     "scope": ("UPDATE api_keys SET scopes = '[\"telemetry:read\"]'", 403),
     "end": ("UPDATE api_keys SET expires_at = created_at", 401),
 }
+
+
+@pytest.fixture
+def alice(client: Client) -> Account:
+    return developer_with_an_app(client)  # `prepare` is for the tests with a world here
 
 
 def waits_for_the_lock(thread: threading.Thread) -> bool:

@@ -14,7 +14,7 @@ from waitress.adjustments import Adjustments
 from mosis.server.request import Request
 from mosis.web.answers import CROSS_ORIGIN
 from tests.client import Answer, Client
-from tests.web.test_conventions import GETS, ROUTES, World, settings, world  # noqa: F401
+from tests.web.test_conventions import GETS, ROUTES, World, prepare, settings, world  # noqa: F401
 
 PUBLIC = [route for route in GETS if route.config["scope"] == "public"]
 OF_ONE_CALLER = {"x-request-id", "ratelimit", "ratelimit-policy"}

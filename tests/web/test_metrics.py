@@ -188,7 +188,7 @@ def test_nothing_is_lost_when_many_threads_count() -> None:
 
 def test_labels_are_written_so_that_they_can_be_read() -> None:
     odd = 'a"b\\c\nd'
-    written = exposition([Family("x", "gauge", "X.").add(0.1, label=odd)])
+    written = exposition([Family("x", "X.").add(0.1, label=odd)])
     assert figures(written.decode()) == {"x": {frozenset({("label", odd)}): 0.1}}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.server import serving
-from tests.web.test_conventions import GETS, World, world  # noqa: F401
+from tests.web.test_conventions import GETS, World, prepare, world  # noqa: F401
 
 ASKED = ("GET", "HEAD", "GET")
 

@@ -4,26 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from mosis.web.openapi_schemas import (
-    COUNT,
-    FREE,
-    TEXT,
-    TIME,
-    YES,
-    many,
-    nullable,
-    one_of,
-    shape,
-    shown,
-)
+from mosis.web.schemas import TIME, many, nullable, one_of, shape, shown
 
 THING = shape(
     "Thing",
-    id=TEXT,
-    size=COUNT,
-    on=YES,
-    tags=many(TEXT),
-    facts=nullable(FREE),
+    id=str,
+    size=int,
+    on=bool,
+    tags=many(str),
+    facts=nullable(dict),
     at=nullable(TIME),
     kind=one_of("a"),
 )

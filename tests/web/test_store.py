@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 import pytest
 
-from mosis import store
 from mosis.database.pagination import cursor
 from mosis.errors import Unavailable
 from mosis.packages.build import png, zipped
-from mosis.store.fetched import Fetched
+from mosis.store import downloads
+from mosis.store.downloads import Fetched
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Account, Answer, Client
 from tests.conftest import FakeClock
@@ -205,7 +205,7 @@ def test_a_download_leads_to_what_the_device_is_offered(client: Client, alice: A
     assert "beta channel" in client.get(at, as_=alice)["next_step"]
     client.get(f"/v1/store/apps/{NOTES}/download?mosis_version=0.1.0").expect(404)
     client.get("/v1/store/apps/com.none.such/download").expect(404)
-    store.flush_downloads(client.env)
+    downloads.flush_downloads(client.env)
     assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 1, "one package was fetched"
 
 
@@ -217,7 +217,7 @@ def fetched(client: Client, address: str = "198.51.100.7", **headers: str) -> An
 
 
 def counted(client: Client) -> int:
-    store.flush_downloads(client.env)
+    downloads.flush_downloads(client.env)
     return int(client.env.db.connection().value("SELECT coalesce(sum(count), 0) FROM downloads"))
 
 
@@ -274,7 +274,7 @@ def test_only_what_went_out_to_the_end_is_a_download(client: Client, alice: Acco
 
 
 def test_the_memory_of_counted_downloads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mosis.store.fetched.MOST_KEYS", 50)
+    monkeypatch.setattr("mosis.store.downloads.MOST_KEYS", 50)
     had = Fetched()
     for number in range(500):
         assert not had.sent(0, f"h{number}", "a", "v", 1, 10, ended=True)
@@ -318,16 +318,16 @@ def test_downloads_are_counted_once_whatever_the_disk_says(
     with monkeypatch.context() as trouble:
         trouble.setattr(client.env.db, "flush", refuse)
         with pytest.raises(Unavailable):
-            store.flush_downloads(client.env)
-    store.flush_downloads(client.env)
+            downloads.flush_downloads(client.env)
+    downloads.flush_downloads(client.env)
     assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 1
     fetched(client, "192.0.2.1").expect(200)
     with monkeypatch.context() as trouble:
         trouble.setattr(db, "change", refuse)
         with pytest.raises(Unavailable):
-            store.flush_downloads(client.env)
+            downloads.flush_downloads(client.env)
     assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 1
-    store.flush_downloads(client.env)
+    downloads.flush_downloads(client.env)
     assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 2
 
 
@@ -386,7 +386,7 @@ def test_a_cached_response_is_right_after_every_change(client: Client, alice: Ac
     client.patch("/v1/auth/me", {"name": "Alice B."}, as_=alice).expect(200)
     assert client.get(path)["developer"]["name"] == "Alice B."
     fetched(client).expect(200)
-    store.flush_downloads(client.env)
+    downloads.flush_downloads(client.env)
     assert client.get(path)["downloads"] == 1
     client.post(f"{AT}/1.0.0/halt", as_=alice).expect(200)
     client.get(path).expect(404)
@@ -455,7 +455,7 @@ def test_pictures_are_kept_for_ever_under_the_address_of_their_version(
     client.get(plain.replace("icon-128.png", "screenshot--1")).expect(404)
     client.published(alice, NOTES, "1.1.0", 2)
     assert client.get(f"/v1/store/apps/{NOTES}")["screenshots"] == []
-    assert store.sweep_pictures(client.env) == 1
+    assert downloads.sweep_pictures(client.env) == 1
     assert client.get(f"/v1/store/apps/{NOTES}")["icon_url"] != shown["icon_url"]
     client.get(plain).expect(200)
 

@@ -9,7 +9,7 @@ import secrets
 import time
 from typing import Any
 
-from mosis import events, packages, store
+from mosis import events, packages
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.credentials import passwords
@@ -20,18 +20,14 @@ from mosis.people import accounts, signing_keys
 from mosis.publishing import apps, releases, review_queue, reviews, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Upload
+from mosis.store import downloads
 from mosis.worker import Worker
 
 APPS = 50
 PATIENCE_SECONDS = 60.0  # for the checks of one version
 _DEVELOPERS = (
-    "Acme Apps",
-    "Birgit Lund",
-    "Nordlicht Studio",
-    "Tiny Tools",
-    "Kenji Mori",
-    "Open Pocket",
-)
+    "Acme Apps", "Birgit Lund", "Nordlicht Studio", "Tiny Tools", "Kenji Mori", "Open Pocket",
+)  # fmt: skip
 _NAMES = {
     "productivity": "Notes Tasks Calendar Journal Timer Clipboard Checklist Planner Habits",
     "tools": "Calculator Converter Compass Torch Ruler Passwords Backup Terminal Scanner",
@@ -69,7 +65,7 @@ def fill(env: Context, apps_count: int = APPS, worker: Worker | None = None) -> 
     worker = worker or Worker(env)
     for category, name in names[:apps_count]:
         _app(env, db, worker, rng, rng.choice(makers), reviewer, category, name)
-    store.flush_downloads(env)
+    downloads.flush_downloads(env)
     return (
         f"{len(_DEVELOPERS)} developers and {apps_count} apps. Sign in as acme.apps@demo.example or reviewer@demo.example, "
         f"password {password}"

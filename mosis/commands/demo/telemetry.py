@@ -18,36 +18,11 @@ from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
-from mosis.clock import text
+from mosis.clock import DAY, text
 from mosis.records import dataclass
 
-DAY = 86_400
-_HOURS = [
-    1,
-    1,
-    1,
-    1,
-    1,
-    2,
-    5,
-    9,
-    9,
-    7,
-    7,
-    8,
-    10,
-    8,
-    7,
-    7,
-    8,
-    10,
-    12,
-    14,
-    14,
-    12,
-    7,
-    3,
-]  # relative activity by hour of the day
+# relative activity by hour of the day
+_HOURS = [1, 1, 1, 1, 1, 2, 5, 9, 9, 7, 7, 8, 10, 8, 7, 7, 8, 10, 12, 14, 14, 12, 7, 3]
 _CRASHES = [
     ("LuaError", "attempt to index a nil value (local 'note')", "notes.lua", "save"),
     ("LuaError", "attempt to compare number with nil", "list.lua", "sort"),

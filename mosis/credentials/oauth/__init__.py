@@ -23,14 +23,9 @@ from mosis.credentials.oauth.provider import (
 from mosis.credentials.oauth.trusted import TrustedIssuers
 
 __all__ = [
-    "AuthorizationResponse",
-    "AuthorizationState",
-    "Profile",
-    "Provider",
-    "TrustedIssuers",
-    "providers",
-    "ties",
-]
+    "AuthorizationResponse", "AuthorizationState", "Profile", "Provider", "TrustedIssuers",
+    "providers", "ties",
+]  # fmt: skip
 GOOGLE = "https://accounts.google.com"  # https://developers.google.com/identity/openid-connect/openid-connect
 
 

@@ -15,8 +15,7 @@ from mosis.clock import Clock
 from mosis.errors import Denied, PortalError, Unavailable
 from mosis.outbound.http import Reply, Unreachable, ask
 from mosis.records import dataclass
-from mosis.validation.addresses import EMAIL_ADDRESS
-from mosis.validation.names import NAME
+from mosis.validation.names import EMAIL_ADDRESS, NAME
 
 log = logging.getLogger("mosis.credentials.oauth")
 # concurrent exchanges with one provider, so that a slow one does not occupy every thread of the
@@ -26,26 +25,13 @@ REST_SECONDS = 5  # pause after a provider was unreachable: waiting for it delay
 # RFC 6749, sections 4.1.2.1 and 5.2, OpenID Connect Core 3.1.2.6, and GitHub's own. Other error
 # codes are not repeated in responses.
 _ERRORS = {
-    "access_denied",
-    "invalid_request",
-    "unauthorized_client",
-    "unsupported_response_type",
-    "invalid_scope",
-    "server_error",
-    "temporarily_unavailable",
-    "invalid_client",
-    "invalid_grant",
-    "unsupported_grant_type",
-    "interaction_required",
-    "login_required",
-    "account_selection_required",
-    "consent_required",
-    "bad_verification_code",
-    "incorrect_client_credentials",
-    "redirect_uri_mismatch",
-    "unverified_user_email",
+    "access_denied", "invalid_request", "unauthorized_client", "unsupported_response_type",
+    "invalid_scope", "server_error", "temporarily_unavailable", "invalid_client", "invalid_grant",
+    "unsupported_grant_type", "interaction_required", "login_required",
+    "account_selection_required", "consent_required", "bad_verification_code",
+    "incorrect_client_credentials", "redirect_uri_mismatch", "unverified_user_email",
     "application_suspended",
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from mosis.validation.strict_json import load_json
 
 # Accepted algorithms and the types of their keys: none is symmetric.
 KEY_TYPES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
-LEEWAY_SECONDS = (
-    300  # between the issuer's clock and the portal's; the nonce prevents the reuse of old tokens
-)
+# between the issuer's clock and the portal's; the nonce prevents the reuse of old tokens
+LEEWAY_SECONDS = 300
 _REQUIRED = ("iss", "aud", "sub", "exp", "iat", "nonce")
 
 

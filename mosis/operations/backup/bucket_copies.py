@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from mosis import jobs
+from mosis.clock import DAY
 from mosis.config import Config, ConfigError
 from mosis.context import Context
 from mosis.database import faults
-from mosis.disk import flush, write_new
+from mosis.disk import flush, replace
 from mosis.litestream import BackupError
 from mosis.operations.backup.encryption import DamagedObject, WrongKey
 from mosis.operations.backup.recovery import (
@@ -26,7 +27,6 @@ from mosis.records import dataclass
 log = logging.getLogger("mosis.operations.backup")
 
 Result = TypeVar("Result")
-DAY = 24 * 3600
 TRIES = 3  # of a restore that is interrupted by the network
 
 
@@ -144,9 +144,7 @@ def restore_secrets(config: Config, newest: dict[str, bytes] | None = None) -> l
     config.data_dir.mkdir(parents=True, exist_ok=True)
     restored = [name for name in missing if name in newest]
     for name in restored:
-        part = config.data_dir / f"{name}.part"
-        write_new(part, [newest[name]])
-        part.rename(config.data_dir / name)
+        replace(config.data_dir / name, [newest[name]])
     flush(config.data_dir)
     if restored:
         log.warning("secrets restored from the bucket", extra={"names": restored})

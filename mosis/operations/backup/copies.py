@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mosis import audit, jobs
 from mosis.caller import PORTAL
@@ -15,7 +16,7 @@ from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, Database, faults
 from mosis.database.pagination import Page, PageRequest, page
-from mosis.disk import flush, write_new
+from mosis.disk import flush, replace
 from mosis.litestream import BackupError
 from mosis.litestream.program import beside, discard
 from mosis.operations.backup import bucket_copies
@@ -106,15 +107,12 @@ def make_by_job(env: Context, actor: str | None = None) -> None:
     """The job that makes a copy on an administrator's request."""
     made, db = make(env), env.db.connection()
     with db.write():
-        audit.add(
-            db,
-            PORTAL,
-            "backup.made",
-            made.name,
-            size_bytes=made.size_bytes,
-            packages=made.packages,
-            asked_by=actor,
-        )
+        facts: dict[str, Any] = {
+            "size_bytes": made.size_bytes,
+            "packages": made.packages,
+            "asked_by": actor,
+        }
+        audit.add(db, PORTAL, "backup.made", made.name, **facts)
 
 
 def daily(env: Context) -> None:
@@ -152,9 +150,8 @@ def copy_secrets(env: Context) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _rename_changed(env.config.data_dir, folder)
         _keep_secrets(env.config.data_dir, folder)
-    except (
-        OSError
-    ) as error:  # such as a full or missing disk, which /readyz reports; other jobs go on
+    except OSError as error:
+        # such as a full or missing disk, which /readyz reports; other jobs go on
         log.warning("secrets not copied", extra={"reason": str(error)})
 
 
@@ -221,9 +218,7 @@ def _keep_secrets(
             (target / name).exists() and (target / name).read_bytes() == path.read_bytes()
         ):
             continue
-        part = target / f"{name}.part"
-        write_new(part, [path.read_bytes()])
-        part.rename(target / name)
+        replace(target / name, [path.read_bytes()])
         copied.append(name)
     return copied
 

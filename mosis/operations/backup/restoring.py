@@ -8,9 +8,9 @@ from dataclasses import field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mosis import disk
 from mosis.config import Config
 from mosis.database import Connection, faults, has_tables, in_use
-from mosis.disk import flush, write_new
 from mosis.litestream import BackupError, Litestream
 from mosis.litestream.program import NotSoFarBack, beside, discard
 from mosis.operations.backup import bucket_copies
@@ -24,12 +24,13 @@ def restore_lost(config: Config, litestream: Litestream) -> bool:
     """At start: restore missing secrets, and a lost database with the telemetry of the last copy;
     whether the database was restored. The database comes last, so that an interrupted restore
     starts again at the next start. Raises BackupError."""
-    lost = litestream.lost()
+    source = litestream.source_if_lost()
     restore_secrets(config)
-    if not lost:
+    if source is None:
         return False
     restore_telemetry(config)
-    return litestream.restore_if_lost()
+    litestream.restore_lost(source)
+    return True
 
 
 def restore_secrets(config: Config) -> None:
@@ -44,10 +45,8 @@ def restore_telemetry(config: Config) -> None:
     copy, path = config.backups_dir and config.backups_dir / "telemetry.db", config.telemetry_path
     if copy and copy.exists() and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
         with open(copy, "rb") as file:
-            write_new(part, iter(lambda: file.read(1 << 20), b""))
-        part.rename(path)
+            disk.replace(path, iter(lambda: file.read(1 << 20), b""))
     bucket_copies.restore_telemetry(config)
 
 
@@ -124,7 +123,7 @@ def restore(
         aside = _put_aside(config.database_path)
         litestream.reset()
         fresh.rename(config.database_path)
-        flush(config.data_dir)
+        disk.flush(config.data_dir)
         if source is not None and source.is_dir():
             restore_missing_secrets(config, source)
         return replace(found, path=config.database_path, put_aside=aside)

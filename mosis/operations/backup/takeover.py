@@ -14,7 +14,7 @@ from mosis.operations.backup import bucket_copies
 from mosis.operations.backup.recovery import SECRETS, open_recovery
 from mosis.operations.backup.restoring import restore_lost
 from mosis.outbound.lease import Lease, find, open_lease
-from mosis.outbound.objects import Bucket, ObjectError, open_bucket
+from mosis.outbound.objects import ObjectError, open_bucket
 
 log = logging.getLogger("mosis.operations.lease")
 
@@ -122,13 +122,9 @@ def sweep_generations(env: Context) -> None:
             newest[generation] = max(newest.get(generation, 0.0), each.changed_at)
     for generation in sorted(stored):
         if generation < current and newest[generation] < time.time() - KEPT_SECONDS:
-            _remove(bucket, stored[generation])
+            for name in stored[generation]:
+                bucket.delete(name)
             log.info("replica of an earlier generation removed", extra={"generation": generation})
-
-
-def _remove(bucket: Bucket, names: list[str]) -> None:
-    for name in names:
-        bucket.delete(name)
 
 
 def _restore_secrets(config: Config, generation: int) -> None:

@@ -103,7 +103,7 @@ class Checks:
                     lines.append(line)
             process.wait(ENDING_SECONDS)
         except (TimeoutError, subprocess.TimeoutExpired):
-            hung = not _ended(lines)
+            hung = not (lines and "findings" in lines[-1])
         except ValueError as trouble:  # not the child's output format
             log.error("unreadable output of the check process", extra={"why": str(trouble)})
         finally:
@@ -151,9 +151,8 @@ class Checks:
             return None
         if answer.hung or answer.code == -signal.SIGXCPU:
             code = "check_timeout"
-        elif (
-            failed == "memory" or answer.code == -signal.SIGABRT
-        ):  # Lua and C++ abort if memory allocation fails
+        elif failed == "memory" or answer.code == -signal.SIGABRT:
+            # Lua and C++ abort if memory allocation fails
             code = "check_memory"
         else:
             code = "check_crashed"
@@ -166,10 +165,6 @@ class Checks:
             mebibytes=self.memory_bytes >> 20,
         )
         return Finding(code, detail, file, tier=2)
-
-
-def _ended(lines: list[dict[str, Any]]) -> bool:
-    return bool(lines) and "findings" in lines[-1]
 
 
 def _lines(output: Any, deadline: float) -> Iterator[dict[str, Any]]:

@@ -50,9 +50,8 @@ def limit(memory_bytes: int, seconds: int) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(kind, (most, most))
-    resource.setrlimit(
-        resource.RLIMIT_CPU, (seconds, seconds + 2)
-    )  # SIGXCPU is the reason reported; the hard limit would be SIGKILL
+    # SIGXCPU is the reason reported; the hard limit would be SIGKILL
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
 
 
 def check() -> int:

@@ -11,13 +11,11 @@ from mosis.packages.checks.kinds import Broken
 
 _LARGEST_SIDE = 65500  # libjpeg: JPEG_MAX_DIMENSION
 _BLOCKS_IN_UNIT = 10  # libjpeg: D_MAX_BLOCKS_IN_MCU
-_HERE = re.compile(
-    rb"\xff++([^\x00\xff])", re.DOTALL
-)  # a marker, with optional fill bytes 0xFF before it
+# a marker, with optional fill bytes 0xFF before it
+_HERE = re.compile(rb"\xff++([^\x00\xff])", re.DOTALL)
 _MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
-_IN_SCAN = re.compile(
-    rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL
-)  # stuffed zeros and restart markers are data
+# stuffed zeros and restart markers are data
+_IN_SCAN = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
 _SOF, _DHT, _EOI, _SOS, _DQT, _DNL, _DRI = 0xC0, 0xC4, 0xD9, 0xDA, 0xDB, 0xDC, 0xDD
 _FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive: all with Huffman codes
 _OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}

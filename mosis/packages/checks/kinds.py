@@ -17,9 +17,8 @@ class Contents:
 
     names: frozenset[str]
     manifest: Mapping[str, Any]
-    used: dict[str, tuple[str, int]] = field(
-        default_factory=dict
-    )  # permission: where it is used first
+    # permission: where it is used first
+    used: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
 class Broken(Exception):

@@ -21,9 +21,8 @@ _RATES = {
     (2, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _SAMPLES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-_SAME = (
-    0xFFFE0C00  # bits of a header that all frames of a stream share: version, layer, sample rate
-)
+# bits of a header that all frames of a stream share: version, layer, sample rate
+_SAME = 0xFFFE0C00
 _SYNC = re.compile(rb"\xff[\xe2-\xff]")
 _FREE_FRAME = 4608  # bytes of the longest free-format frame that is searched for
 

@@ -15,9 +15,8 @@ _UNKNOWN_SIZE = 0x7FFFF000  # written by SoX into a pipe; others write 0xFFFFFFF
 _EXTENSIBLE, _PCM, _FLOAT = 0xFFFE, 1, 3
 # Format tags of the WAVE registry (RFC 2361) that SoX or libsndfile read: PCM, ADPCM, float, A-law, mu-law, IMA, G.721, GSM, MP3
 _WAVE_FORMATS = {_PCM, 2, _FLOAT, 6, 7, 0x11, 0x31, 0x40, 0x45, 0x55, _EXTENSIBLE}
-_SUBFORMAT = bytes.fromhex(
-    "000000001000800000aa00389b71"
-)  # of WAVE_FORMAT_EXTENSIBLE, after its format tag
+# of WAVE_FORMAT_EXTENSIBLE, after its format tag
+_SUBFORMAT = bytes.fromhex("000000001000800000aa00389b71")
 
 
 def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ API = (
     " webhooks store store_changes telemetry"
 )
 PAGES = (
-    "assets store setup sign_in second_factor account_links device console listing_changes"
+    "assets store sign_in second_factor account_links device console listing_changes"
     " abuse_reports reviews apps members trusted_publishers quality account admin"
 )
 

@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 from mosis.database import Database
 
-log = logging.getLogger("mosis.subscriptions")
-LOOK_SECONDS = (
-    0.5  # interval of polling for commits of other processes, while there are subscribers
-)
+log = logging.getLogger("mosis.events.subscriptions")
+# interval of polling for commits of other processes, while there are subscribers
+LOOK_SECONDS = 0.5
 
 
 class Subscriptions:

@@ -6,7 +6,7 @@ the function that fills them (`shown`); the plugin `Inputs` validates a body and
 handler. The test suite compares every response, and every accepted request, with the document.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -26,10 +26,15 @@ ID: Shape = {"type": "string", "format": "uuid"}
 TIME: Shape = {"type": "string", "format": "date-time"}
 DATE: Shape = {"type": "string", "format": "date"}
 LINK: Shape = {"type": "string", "format": "uri-reference"}
-YES: Shape = {"type": "boolean"}
 COUNT: Shape = {"type": "integer", "minimum": 0}
-NUMBER: Shape = {"type": "number"}
-FREE: Shape = {"type": "object"}  # an object of any fields
+# The types of Python as schemas: an `int` is not negative, a `dict` is an object of any fields.
+_OF_TYPES: dict[type, Shape] = {
+    str: TEXT,
+    int: COUNT,
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    dict: {"type": "object"},
+}
 ARRAY_ITEMS = 500  # at most, in a body that is an array
 EMPTY: Schema = {}  # of a body without fields, which may be absent
 
@@ -103,11 +108,16 @@ def operation(
     return mark
 
 
-def shape(name: str, /, **fields: Shape) -> Shape:
+def shape(name: str, /, **fields: Shape | type) -> Shape:
     """An object with exactly these fields, all required; if named, it is described once and
     referenced."""
-    found: Shape = {"type": "object", "properties": fields, "required": list(fields)}
+    properties = {field: _schema(what) for field, what in fields.items()}
+    found: Shape = {"type": "object", "properties": properties, "required": list(fields)}
     return {"title": name} | found if name else found
+
+
+def _schema(what: Shape | type) -> Shape:
+    return _OF_TYPES[what] if isinstance(what, type) else what
 
 
 def shown(what: Shape, record: object, /, **more: Any) -> dict[str, Any]:
@@ -166,13 +176,14 @@ def _conversion(field: Shape) -> Conversion | None:
     return None
 
 
-def extended_with(name: str, narrow: Shape, /, **fields: Shape) -> Shape:
+def extended_with(name: str, narrow: Shape, /, **fields: Shape | type) -> Shape:
     """An object with the fields of another and some more."""
     return shape(name, **narrow["properties"], **fields)
 
 
-def nullable(what: Shape) -> Shape:
+def nullable(of: Shape | type) -> Shape:
     """The schema, or null."""
+    what = _schema(of)
     if "type" in what and "title" not in what and isinstance(what["type"], str):
         return (
             what
@@ -187,25 +198,30 @@ def one_of(*words: str) -> Shape:
     return {"type": "string", "enum": list(words)}
 
 
-def many(what: Shape) -> Shape:
+def many(what: Shape | type) -> Shape:
     """A list of this schema."""
-    return {"type": "array", "items": what}
+    return {"type": "array", "items": _schema(what)}
 
 
-def each(what: Shape) -> Shape:
+def each(what: Shape | type) -> Shape:
     """An object with arbitrary names and values of this schema."""
-    return {"type": "object", "additionalProperties": what}
+    return {"type": "object", "additionalProperties": _schema(what)}
 
 
-def list_of(name: str, what: Shape, /, **more: Shape) -> Shape:
+def list_of(name: str, what: Shape | type, /, **more: Shape | type) -> Shape:
     """A page of a list, as returned by request.listed()."""
-    return shape("", **{name: many(what), "next_cursor": nullable(TEXT)}, **more)
+    return shape("", **{name: many(what), "next_cursor": nullable(str)}, **more)
+
+
+def only(name: str, values: Collection[str]) -> Schema:
+    """A query parameter that limits a list to rows with one of these values."""
+    return {name: {"type": "string", "allowed": list(values), "meta": "Only these."}}
 
 
 def is_page(answer: Any) -> bool:
     """Whether a response is a page of a list."""
     properties = answer.get("properties", {}) if isinstance(answer, dict) else {}
-    return properties.get("next_cursor") == nullable(TEXT)
+    return properties.get("next_cursor") == nullable(str)
 
 
 def array_schema(schema: Schema) -> Shape:
