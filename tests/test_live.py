@@ -331,3 +331,17 @@ def test_a_handshake_of_any_form_has_an_answer(
         if status >= 400:
             assert json.loads(answer.read())["status"] == status
     assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+def test_what_a_client_sends_is_ignored_and_holds_nothing_back(
+    client: Client, live: Listener
+) -> None:
+    alice = client.register()
+    with join(live, alice.token) as connection:
+        for number in range(8):
+            connection.send(f"hello {number}")
+            connection.send(bytes([number]))
+            assert connection.ping().wait(15), "a pong comes after messages that nobody wants"
+        known = happen(client, alice)
+        assert json.loads(connection.recv(60))["id"] == known
+    wait_until(lambda: not live.connections, "the connection is gone")

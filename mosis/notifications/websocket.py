@@ -44,6 +44,7 @@ PAGE = 50  # events in a page
 OF_ONE = 20  # connections per account
 HEARTBEAT_SECONDS = 20.0
 SLOW_SECONDS = 10.0  # how long a message may wait for its reader
+IGNORED_SECONDS = 0.05  # from one message of the client, which are ignored, to the next
 WRITE_BYTES = 16 * 1024  # unsent bytes, beyond which sending waits
 PATHS = ("/events", "/v1/events")
 
@@ -283,13 +284,14 @@ class Listener:
             self._send_all(connection, caller, credential, number, replays, woken)
         )
         closed = asyncio.create_task(connection.wait_closed())
+        ignoring = asyncio.create_task(_ignore(connection))
         try:
             await asyncio.wait({sending, closed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             end()
-            for task in (sending, closed):
+            for task in (sending, closed, ignoring):
                 task.cancel()
-            await asyncio.gather(sending, closed, return_exceptions=True)
+            await asyncio.gather(sending, closed, ignoring, return_exceptions=True)
 
     async def _page(
         self, db: Connection, caller: Caller, number: int, replays: bool
@@ -347,6 +349,13 @@ class Listener:
                 return  # the connection is closed
             log.exception("unhandled exception in a connection")
             await connection.close(1011)
+
+
+async def _ignore(connection: Any) -> None:
+    """Read what the client sends, a few messages a second. Unread messages would hold back its pongs
+    and its closing frame."""
+    async for _ in connection:
+        await asyncio.sleep(IGNORED_SECONDS)
 
 
 def _call(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:

@@ -84,6 +84,13 @@ def is_secure(base_url: str) -> bool:
     return parts.scheme == "https" or bool(LOCAL.fullmatch(parts.hostname or ""))
 
 
+def origin_of(base_url: str) -> str:
+    """The origin of an address as browsers write it: without the port that its scheme has anyway."""
+    parts = urlsplit(base_url)
+    port = ":443" if parts.scheme == "https" else ":80"
+    return f"{parts.scheme}://{parts.netloc.removesuffix(port)}"
+
+
 class Page:
     """A request for a page: the caller, the form, and the response."""
 
@@ -320,12 +327,11 @@ class Page:
         """Raises Denied `cross_site` unless a page of this portal sent the request, according to
         Sec-Fetch-Site, or to Origin if that is missing (over http, and in old browsers)."""
         site = bottle.request.get_header("Sec-Fetch-Site")
-        base = urlsplit(self.env.config.base_url)
         origin = bottle.request.get_header("Origin", "")
         if (
             site != "same-origin"
             if site is not None
-            else origin != f"{base.scheme}://{base.netloc}"
+            else origin != origin_of(self.env.config.base_url)
         ):
             raise Denied(
                 "cross_site",

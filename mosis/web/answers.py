@@ -35,13 +35,8 @@ if TYPE_CHECKING:
 
 # Paths that pages of other origins may read (https://fetch.spec.whatwg.org/#http-cors-protocol): public, without credentials.
 CROSS_ORIGIN = (
-    "/store/",
-    "/packages/",
-    "/assets/",
-    "/.well-known/",
-    "/feed",
-    "/docs/manifest.schema.json",
-)
+    "/store/", "/packages/", "/assets/", "/.well-known/", "/feed", "/docs/manifest.schema.json",
+)  # fmt: skip
 CORS = [
     ("Access-Control-Allow-Origin", "*"),
     (

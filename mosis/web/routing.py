@@ -31,14 +31,10 @@ UNVERSIONED = (
     "/ui/",
 )
 _WILDCARD: Final = re.compile(r"([^<>:]*)<([a-z_]+)(:int|:path)?>([^<>:]*)")
-METHODS = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-)  # clients may send any word as the method
-KNOWN_METHODS = METHODS | {
-    "TRACE",
-    "CONNECT",
-    "QUERY",
-}  # registered at IANA and taken nowhere: 405, others 501
+# clients may send any word as the method
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# registered at IANA and taken nowhere: 405, others 501
+KNOWN_METHODS = METHODS | {"TRACE", "CONNECT", "QUERY"}
 
 
 def own_path(prefix: str, path: str) -> str:

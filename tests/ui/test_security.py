@@ -10,6 +10,7 @@ from mosis.context import Context
 from mosis.events import KINDS
 from mosis.people import first_administrator
 from mosis.ui import rendering
+from mosis.ui.pages import origin_of
 from tests import described
 from tests.browser import Browser, forms_of, text_of
 from tests.client import Client
@@ -209,3 +210,19 @@ def test_the_session_is_listed_and_ends_when_it_is_revoked(client: Client) -> No
         if not session["current"]:
             client.delete(f"/v1/auth/sessions/{session['id']}", as_=alice).expect(204)
     assert browser.open("/console/", follow=False).status == 303
+
+
+@pytest.mark.parametrize(
+    ("base_url", "origin"),
+    [
+        ("https://apps.example:443", "https://apps.example"),
+        ("http://localhost:80", "http://localhost"),
+        ("http://[::1]:80/sub", "http://[::1]"),
+        ("https://apps.example:80", "https://apps.example:80"),
+        ("http://localhost:443", "http://localhost:443"),
+        ("https://apps.example:8443/x", "https://apps.example:8443"),
+        ("https://[::443]", "https://[::443]"),
+    ],
+)
+def test_an_origin_is_compared_as_browsers_write_it(base_url: str, origin: str) -> None:
+    assert origin_of(base_url) == origin
