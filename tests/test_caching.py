@@ -2,12 +2,9 @@
 front ends, and names and settings that exist."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +16,10 @@ from mosis import VERSION
 from mosis.config import Config
 from mosis.web.answers import default_cache_control
 from tests.client import Account, Client
-from tests.command_line.driver import ended
 from tests.conftest import FakeClock
 from tests.front_ends import SECRET, Pair, ask, paired
-from tests.server import free_port, wait_until
+from tests.reverse_proxies import caddy, needs, nginx, proxy
+from tests.server import free_port
 
 pytestmark = pytest.mark.slow
 PAGE = portal.HERE.joinpath("docs/CACHING.md").read_text(encoding="utf-8")
@@ -49,55 +46,14 @@ def pair(client: Client, alice: Account, tmp_path: Path, clock: FakeClock) -> It
         yield made
 
 
-def nginx_configuration(folder: Path, port: int, primary: int, *front_ends: int) -> Path:
-    """The file in a whole configuration, with these ports."""
+def cache(folder: Path, port: int, primary: int, *front_ends: int) -> list[str]:
+    """The command of an nginx with the file of the page, with these ports."""
     text = NGINX.replace("/var/cache/nginx/store", f"{folder}/cache")
     text = text.replace("listen 80;", f"listen 127.0.0.1:{port};")
     text = text.replace("portal:8080", f"127.0.0.1:{primary}")
     for number, front_end in enumerate(front_ends, 1):
         text = text.replace(f"store-{number}:8080", f"127.0.0.1:{front_end}")
-    temporary = "".join(
-        f"{name}_temp_path {folder}/{name};\n"
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    path = folder / "nginx.conf"
-    path.write_text(
-        f"daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;\n"
-        f"events {{}}\nhttp {{ access_log off;\n{temporary}{text}}}\n"
-    )
-    return path
-
-
-def nginx_command(path: Path, *more: str) -> list[str]:
-    return ["nginx", "-c", str(path), "-p", str(path.parent), "-e", f"{path.parent}/e.log", *more]
-
-
-@contextmanager
-def proxy(command: list[str], folder: Path, port: int) -> Iterator[None]:
-    """A proxy that runs and answers on this port."""
-    places = {name: str(folder) for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "HOME")}
-    with open(folder / "proxy.log", "wb") as log:
-        process = subprocess.Popen(
-            command, env=os.environ | places, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-        )
-
-    def answers() -> bool:
-        try:
-            return process.poll() is not None or ask(port, "/healthz")[0] == 200
-        except OSError:
-            return False
-
-    with ended(process):  # type: ignore[arg-type]
-        wait_until(answers, "the proxy answers", 20)
-        assert process.poll() is None, (folder / "proxy.log").read_text()
-        yield
-        process.terminate()
-        process.wait(20)
-
-
-def needs(program: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
+    return nginx(folder, text)
 
 
 def package_of(pair: Pair) -> str:
@@ -108,9 +64,9 @@ def package_of(pair: Pair) -> str:
 def test_nginx_caches_what_it_may_and_falls_back(pair: Pair, tmp_path: Path) -> None:
     needs("nginx")
     port, dead = free_port(), free_port()
-    path = nginx_configuration(tmp_path, port, pair.primary_port, pair.port, dead)
+    command = cache(tmp_path, port, pair.primary_port, pair.port, dead)
     package = package_of(pair)
-    with proxy(nginx_command(path), tmp_path, port):
+    with proxy(command, tmp_path, port):
         for address in ("/v1/store/apps", package, "/v1/store/updates?pkgs=com.acme.notes:0"):
             first, second = ask(port, address), ask(port, address)
             assert (first[1]["x-cache"], second[1]["x-cache"]) == ("MISS", "HIT"), address
@@ -145,10 +101,7 @@ def test_caddy_shares_requests_and_follows_redirects(pair: Pair, tmp_path: Path)
     for old, new in {8091: pair.port, 8092: free_port(), 8080: pair.primary_port}.items():
         assert f":{old}" in site
         site = site.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
-    path = tmp_path / "Caddyfile"
-    path.write_text("{\n\tadmin off\n\tauto_https off\n}\n" + site)
-    command = ["caddy", "run", "--config", str(path), "--adapter", "caddyfile"]
-    with proxy(command, tmp_path, port):
+    with proxy(caddy(tmp_path, site), tmp_path, port):
         for _ in range(6):  # one of the two front ends does not respond
             assert ask(port, "/v1/store/apps")[0] == 200
         for address in (package_of(pair), "/v1/store/index.json?min_age_days=7", "/", "/docs"):
@@ -161,10 +114,10 @@ def test_caddy_shares_requests_and_follows_redirects(pair: Pair, tmp_path: Path)
 
 def test_the_configuration_of_the_compose_file_is_one(tmp_path: Path) -> None:
     needs("nginx")
-    path = nginx_configuration(tmp_path, free_port(), 8080, 8081, 8082)
+    command = cache(tmp_path, free_port(), 8080, 8081, 8082)
     (tmp_path / "cache").mkdir()
     checked = subprocess.run(
-        nginx_command(path, "-t"), capture_output=True, text=True, check=False, timeout=20
+        [*command, "-t"], capture_output=True, text=True, check=False, timeout=20
     )
     assert checked.returncode == 0, checked.stderr
 
@@ -236,11 +189,8 @@ def test_the_upstream_of_two_writers_uses_the_one_that_answers(pair: Pair, tmp_p
     for old, new in {"192.0.2.1:8080": free_port(), "192.0.2.2:8080": pair.primary_port}.items():
         assert old in upstream
         upstream = upstream.replace(old, f"127.0.0.1:{new}")
-    path = nginx_configuration(tmp_path, port, pair.primary_port, pair.port, pair.port)
-    text = path.read_text().partition("http {")
     site = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://portal; }} }}"
-    path.write_text(f"{text[0]}http {{ access_log off; {upstream} {site} }}\n")
-    with proxy(nginx_command(path), tmp_path, port):
+    with proxy(nginx(tmp_path, upstream + site), tmp_path, port):
         assert ask(port, "/v1/store/apps")[0] == 200
 
 
