@@ -38,7 +38,7 @@ def test_good_settings_are_taken(name: str, value: str) -> None:
     ("BASE_URL", "http://x:99999"), ("BASE_URL", "http://"), ("ADMIN_EMAIL", "nobody"), ("SERVER", "apache"), ("THREADS", "\u0663"),
     ("TELEMETRY_DATABASE_PATH", "data/portal.db"), ("DATABASE_PATH", "data/telemetry.db"),
 ])  # fmt: skip
-def test_bad_settings_are_said(name: str, value: str) -> None:
+def test_bad_settings_are_reported(name: str, value: str) -> None:
     with pytest.raises(ConfigError) as wrong:
         Config.read({name: value})
     assert len(wrong.value.complaints) == 1

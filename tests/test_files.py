@@ -88,7 +88,7 @@ class Full(io.BytesIO):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(files: Files) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(files: Files) -> None:
     with pytest.raises(Unavailable) as refused:
         files.receive(Full(), 1000)
     assert refused.value.code == "no_space"
@@ -98,7 +98,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(files: Files) -> None:
     assert left(files) == []
 
 
-def test_a_missing_or_damaged_package_is_never_served_and_said_loudly(
+def test_a_missing_or_damaged_package_is_never_served_and_reported(
     files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
     target, sha256 = files.path("developer", "app", "1.0.0"), hashlib.sha256(b"12345").hexdigest()

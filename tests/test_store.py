@@ -356,7 +356,7 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "ignore").decode()
 
 
-def test_what_is_looked_for_is_taken_apart_as_what_is_kept(db: Connection, acme: str) -> None:
+def test_a_query_is_tokenized_as_the_index_is(db: Connection, acme: str) -> None:
     rng = random.Random(7)
     ranges = [
         (0x61, 0x7A), (0xE00, 0xEFF), (0x1000, 0x10FF), (0x1780, 0x17FF), (0x2E00, 0x3100), (0xAC00, 0xAD00), (0x20000, 0x20100),

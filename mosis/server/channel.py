@@ -109,10 +109,8 @@ class Channel(HTTPChannel):
                 if not self._wanted():
                     self._watch(0)
             return
-        if wanted == flags == IN:
-            self.handle_read()
-        else:  # the end of the input is read when nothing runs
-            wasyncore.readwrite(self, flags if wanted & IN else flags & ~IN)
+        # The end of the input is read when nothing runs.
+        wasyncore.readwrite(self, flags if wanted & IN else flags & ~IN)
         self.arm()
 
     def readable(self) -> bool:

@@ -96,6 +96,7 @@ class Route(bottle.Route):  # type: ignore[misc]
         self.name = None
         self.plugins: list[Any] = []
         self.skiplist = skipped
+        self.heads: dict[Any, Any] = {}  # of cached responses, see mosis/web/answers.py
         self.config = options
 
 
