@@ -25,7 +25,7 @@ test-fast: $(VENV)/.installed-test ## run the tests that start no processes (45 
 	@$(BIN)/python -m pytest -n auto -m "not slow and not campaign"
 
 screenshots: $(VENV)/.installed-test ## every page at 360 and 1280 pixels, light and dark, into build/screenshots/ (needs chromium and chromedriver)
-	@SCREENSHOTS=yes $(BIN)/python -m pytest -n 0 tests/e2e/test_looks.py
+	@SCREENSHOTS=yes $(BIN)/python -m pytest -n 0 tests/e2e/test_accessibility.py
 
 campaigns: $(VENV)/.installed-test ## kills, power cuts, fuzz and long property runs: every short form of the suite at its full length (hours)
 	@HYPOTHESIS_PROFILE=campaign SEED=random $(BIN)/python -m pytest -n 1 -m campaign --timeout 7200

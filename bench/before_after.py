@@ -68,6 +68,8 @@ class Revision:
         apps = self.call("GET", "/v1/store/apps")["apps"]
         self.app, self.version = apps[0]["package_id"], apps[0]["version"]
         self.installed = ",".join(f"{app['package_id']}:1" for app in apps[:20])
+        self.own = "net.bench.own"
+        self.call("POST", "/v1/apps", {"package_id": self.own, "name": "Own"})
         self.number = 0
 
     def _wait(self) -> None:
@@ -114,10 +116,12 @@ class Revision:
             "events": events(random.Random(self.number), int(time.time()) - 120),
         }
         return {
+            "healthz": ("GET", "/healthz", None),
             "store list": ("GET", "/v1/store/apps", None),
             "store detail": ("GET", f"/v1/store/apps/{self.app}", None),
             "update check": ("GET", f"/v1/store/updates?pkgs={self.installed}", None),
             "own apps": ("GET", "/v1/apps", None),
+            "one app": ("GET", f"/v1/apps/{self.own}", None),
             "make an app": (
                 "POST",
                 "/v1/apps",

@@ -70,7 +70,7 @@ def add(
 
 
 def index(
-    db: Connection, wanted: PageRequest, *, owner_id: str | None = None, action: str | None = None
+    db: Connection, paging: PageRequest, *, owner_id: str | None = None, action: str | None = None
 ) -> Page[Entry]:
     """The audit trail, newest line first: all of it, the lines of one account, or those of one
     action."""
@@ -80,7 +80,7 @@ def index(
         "(?1 IS NULL OR owner_id = ?1) AND (?2 IS NULL OR action = ?2)",
         owner_id,
         action,
-        wanted=wanted,
+        paging=paging,
         by="number",
     )
 

@@ -104,9 +104,8 @@ class RevisionCache:
             proven = place.proven
             for key, revision in revisions.items():
                 entry = proven.get(key)
-                if (
-                    entry is not None and entry[0] == revision
-                ):  # as in `use`, for a third of the time
+                # as in `use`, for a third of the time
+                if entry is not None and entry[0] == revision:
                     proven.move_to_end(key)
                     found[key] = entry[2]
                 elif entry := place.use(key, revision):

@@ -334,11 +334,11 @@ def recover(db: Connection) -> int:
         return len(lost)
 
 
-def index(db: Connection, wanted: PageRequest, state: str | None = None) -> Page[Job]:
+def index(db: Connection, paging: PageRequest, state: str | None = None) -> Page[Job]:
     """The jobs, newest first: all, or those in a state."""
     among = (state,) if state else STATES
     numbers = ", ".join(f"?{number}" for number in range(1, len(among) + 1))
-    return newest_first(db, Job, f"state IN ({numbers})", *among, wanted=wanted)
+    return newest_first(db, Job, f"state IN ({numbers})", *among, paging=paging)
 
 
 def retry(db: Connection, caller: Caller, job_id: str) -> Job:

@@ -86,6 +86,29 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 40) else None
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each worker begin with its share of the slow tests, file by file: xdist gives equal parts
+    of the list to the workers, and those that are done take over quick tests from the end."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow: dict[Path, list[pytest.Item]] = {}
+    quick = []
+    for item in items:
+        # all that use a browser go to one worker
+        group = item.path.parent if item.path.parent.name == "e2e" else item.path
+        here = slow.setdefault(group, []) if item.get_closest_marker("slow") else quick
+        here.append(item)
+    left, count = [*slow.values()], len(items)
+    items.clear()
+    for number in range(workers):
+        share = (count - len(items)) // (workers - number)
+        mine = [item for part in left[number::workers] for item in part]
+        take = max(0, share - len(mine))
+        items += mine + quick[:take]
+        del quick[:take]
+    items += quick
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Exempt what the collection has made from the garbage collector's search for cycles."""
     gc.collect()

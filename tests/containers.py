@@ -2,6 +2,7 @@
 with its root file system, volumes, user, limits and address, and without the rights that the file takes away."""
 
 import ctypes
+import fcntl
 import json
 import os
 import re
@@ -9,12 +10,13 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import yaml
 
@@ -97,13 +99,11 @@ class Project:
             assert set(service) <= FOLLOWED | FOR_ENGINES, name
         self.containers: dict[str, Container] = {}
         self.name = f"mosis{os.getpid()}"
-        (config,) = (
-            self.file.get("networks", {})
-            .get("default", {})
-            .get("ipam", {})
-            .get("config", [{"subnet": "172.29.0.0/24"}])
+        ipam = self.file.get("networks", {}).get("default", {}).get("ipam", {})
+        subnets = [each["subnet"] for each in ipam.get("config", ())]
+        self.network, self.lock = taken(
+            subnets or [f"172.29.{number}.0/24" for number in range(250)]
         )
-        self.network = config["subnet"].rpartition(".")[0]
         self.hosts = folder / "hosts"
 
     def up(self, *services: str) -> None:
@@ -138,6 +138,19 @@ class Project:
             for container in self.containers.values():
                 container.remove()
             ip("link", "delete", self.name)
+            self.lock.close()
+
+
+def taken(subnets: list[str]) -> tuple[str, IO[str]]:
+    """The first of these networks that no other test uses, or the only one once it is free; whose lock is to be closed."""
+    for subnet in subnets:
+        network = subnet.rpartition(".")[0]
+        lock = open(Path(tempfile.gettempdir(), f"network-{network}.lock"), "w")
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if len(subnets) > 1 else 0))
+            return network, lock
+        lock.close()
+    raise RuntimeError("every network is in use")
 
 
 class Container:

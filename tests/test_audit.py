@@ -61,7 +61,7 @@ def test_many_that_append_at_once_make_one_chain(env: Context) -> None:
     assert audit.verify(env.db.connection()) == 150
 
 
-def test_what_an_api_key_did_is_told_apart(env: Context) -> None:
+def test_what_an_api_key_did_is_distinguished(env: Context) -> None:
     db = env.db.connection()
     with db.write():
         audit.add(db, Caller("alice", key_id="key-1"), "test.happened", number=1)

@@ -72,7 +72,7 @@ def test_stopping_takes_the_last_commit_along(server: Backed) -> None:
     assert server.names == ["alice"]
 
 
-def test_litestream_is_started_again_when_it_dies_and_it_is_said(server: Backed) -> None:
+def test_litestream_is_started_again_when_it_dies_and_it_is_reported(server: Backed) -> None:
     server.replicated()
     os.kill(server.litestream, signal.SIGKILL)
     ready = server.wait_for(
@@ -145,7 +145,7 @@ def restored_names(env: Context, folder: Path) -> list[str]:
     return names_in(folder / "restored.db")
 
 
-def test_a_replica_folder_that_is_taken_away_is_said_and_healed(
+def test_a_replica_folder_that_is_taken_away_is_reported_and_healed(
     replicated_env: Context, tmp_path: Path
 ) -> None:
     env, backups = replicated_env, tmp_path / "backups"

@@ -426,7 +426,9 @@ def test_no_command_puts_an_empty_database_in_the_place_of_a_lost_one(server: Ba
 
 
 @pytest.mark.parametrize("arguments", [("backup",), ("drill",), ("audit", "verify")], ids=" ".join)
-def test_a_folder_without_a_database_is_said(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_a_folder_without_a_database_is_reported(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     refused = command(tmp_path, *arguments)
     assert (refused.returncode, "does DATABASE_PATH say where it is" in refused.stderr) == (
         portal.FAILED,

@@ -29,7 +29,7 @@ from tests.client import Account, Client
 from tests.package_builder import build_package, signing_key
 from tests.seaweed import Line, SeaweedFS
 from tests.server import Running, serving, wait_until
-from tests.test_faults import Fault, tried
+from tests.test_fault_injection import Fault, tried
 
 pytestmark = pytest.mark.slow
 NOTES = "com.acme.notes"

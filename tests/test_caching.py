@@ -2,12 +2,8 @@
 front ends, and names and settings that exist."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +15,10 @@ from mosis import VERSION
 from mosis.config import Config
 from mosis.web.answers import default_cache_control
 from tests.client import Account, Client
-from tests.command_line.driver import ended
 from tests.conftest import FakeClock
 from tests.front_ends import SECRET, Pair, ask, paired
-from tests.server import free_port, wait_until
+from tests.reverse_proxies import caddy, needs, nginx, proxy
+from tests.server import free_port
 
 pytestmark = pytest.mark.slow
 PAGE = portal.HERE.joinpath("docs/CACHING.md").read_text(encoding="utf-8")
@@ -49,55 +45,14 @@ def pair(client: Client, alice: Account, tmp_path: Path, clock: FakeClock) -> It
         yield made
 
 
-def nginx_configuration(folder: Path, port: int, primary: int, *front_ends: int) -> Path:
-    """The file in a whole configuration, with these ports."""
+def cache(folder: Path, port: int, primary: int, *front_ends: int) -> list[str]:
+    """The command of an nginx with the file of the page, with these ports."""
     text = NGINX.replace("/var/cache/nginx/store", f"{folder}/cache")
     text = text.replace("listen 80;", f"listen 127.0.0.1:{port};")
     text = text.replace("portal:8080", f"127.0.0.1:{primary}")
     for number, front_end in enumerate(front_ends, 1):
         text = text.replace(f"store-{number}:8080", f"127.0.0.1:{front_end}")
-    temporary = "".join(
-        f"{name}_temp_path {folder}/{name};\n"
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    path = folder / "nginx.conf"
-    path.write_text(
-        f"daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;\n"
-        f"events {{}}\nhttp {{ access_log off;\n{temporary}{text}}}\n"
-    )
-    return path
-
-
-def nginx_command(path: Path, *more: str) -> list[str]:
-    return ["nginx", "-c", str(path), "-p", str(path.parent), "-e", f"{path.parent}/e.log", *more]
-
-
-@contextmanager
-def proxy(command: list[str], folder: Path, port: int) -> Iterator[None]:
-    """A proxy that runs and answers on this port."""
-    places = {name: str(folder) for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "HOME")}
-    with open(folder / "proxy.log", "wb") as log:
-        process = subprocess.Popen(
-            command, env=os.environ | places, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-        )
-
-    def answers() -> bool:
-        try:
-            return process.poll() is not None or ask(port, "/healthz")[0] == 200
-        except OSError:
-            return False
-
-    with ended(process):  # type: ignore[arg-type]
-        wait_until(answers, "the proxy answers", 20)
-        assert process.poll() is None, (folder / "proxy.log").read_text()
-        yield
-        process.terminate()
-        process.wait(20)
-
-
-def needs(program: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
+    return nginx(folder, text)
 
 
 def package_of(pair: Pair) -> str:
@@ -108,9 +63,9 @@ def package_of(pair: Pair) -> str:
 def test_nginx_caches_what_it_may_and_falls_back(pair: Pair, tmp_path: Path) -> None:
     needs("nginx")
     port, dead = free_port(), free_port()
-    path = nginx_configuration(tmp_path, port, pair.primary_port, pair.port, dead)
+    command = cache(tmp_path, port, pair.primary_port, pair.port, dead)
     package = package_of(pair)
-    with proxy(nginx_command(path), tmp_path, port):
+    with proxy(command, tmp_path, port):
         for address in ("/v1/store/apps", package, "/v1/store/updates?pkgs=com.acme.notes:0"):
             first, second = ask(port, address), ask(port, address)
             assert (first[1]["x-cache"], second[1]["x-cache"]) == ("MISS", "HIT"), address
@@ -145,10 +100,7 @@ def test_caddy_shares_requests_and_follows_redirects(pair: Pair, tmp_path: Path)
     for old, new in {8091: pair.port, 8092: free_port(), 8080: pair.primary_port}.items():
         assert f":{old}" in site
         site = site.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
-    path = tmp_path / "Caddyfile"
-    path.write_text("{\n\tadmin off\n\tauto_https off\n}\n" + site)
-    command = ["caddy", "run", "--config", str(path), "--adapter", "caddyfile"]
-    with proxy(command, tmp_path, port):
+    with proxy(caddy(tmp_path, site), tmp_path, port):
         for _ in range(6):  # one of the two front ends does not respond
             assert ask(port, "/v1/store/apps")[0] == 200
         for address in (package_of(pair), "/v1/store/index.json?min_age_days=7", "/", "/docs"):
@@ -157,16 +109,6 @@ def test_caddy_shares_requests_and_follows_redirects(pair: Pair, tmp_path: Path)
         assert any(
             'route="/store/apps"' in str(each) or "/store/apps" in str(each) for each in counted
         )
-
-
-def test_the_configuration_of_the_compose_file_is_one(tmp_path: Path) -> None:
-    needs("nginx")
-    path = nginx_configuration(tmp_path, free_port(), 8080, 8081, 8082)
-    (tmp_path / "cache").mkdir()
-    checked = subprocess.run(
-        nginx_command(path, "-t"), capture_output=True, text=True, check=False, timeout=20
-    )
-    assert checked.returncode == 0, checked.stderr
 
 
 def services() -> dict[str, dict[str, Any]]:
@@ -187,39 +129,14 @@ def test_every_variable_of_the_compose_file_is_a_setting() -> None:
     assert all(name in intro for name in named)
 
 
-def test_the_settings_of_the_compose_file_are_read_and_agree() -> None:
-    given = {
-        "FRONT_END_SECRET": SECRET,
-        "BACKUP_KEY": "k" * 32,
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-    }
-
-    def filled(text: str) -> str:
-        return re.sub(
-            r"\$\{(\w+)(?::-([^}]*))?[^}]*\}", lambda m: given.get(m[1], m[2] or ""), text
-        )
-
-    configs = {}
-    for name, service in services().items():
-        if "build" in service:
-            environment = {key: filled(str(value)) for key, value in service["environment"].items()}
-            configs[name] = Config.read({"DATABASE_PATH": "/data/portal.db"} | environment)
-    primary, fronts = configs.pop("portal"), list(configs.values())
-    assert primary.primary_url is None
-    for front in fronts:
-        assert services()["store-1"]["command"] == ["serve", "--store"]
-        assert front.primary_url == "http://portal:8080" != front.base_url
-        for shared in ("base_url", "backup_url", "packages_url", "front_end_secret", "compression"):
-            assert getattr(front, shared) == getattr(primary, shared)
-    volumes = yaml.safe_load(SCALE)["volumes"]
+def test_each_volume_belongs_to_one_service() -> None:
     mounted = [
         volume.partition(":")[0]
         for service in services().values()
         for volume in service.get("volumes", ())
         if not volume.startswith("./")
     ]
-    assert sorted(mounted) == sorted(volumes), "each volume belongs to one service"
+    assert sorted(mounted) == sorted(yaml.safe_load(SCALE)["volumes"])
 
 
 def test_the_settings_of_a_bucket_on_the_page_are_read() -> None:
@@ -236,11 +153,8 @@ def test_the_upstream_of_two_writers_uses_the_one_that_answers(pair: Pair, tmp_p
     for old, new in {"192.0.2.1:8080": free_port(), "192.0.2.2:8080": pair.primary_port}.items():
         assert old in upstream
         upstream = upstream.replace(old, f"127.0.0.1:{new}")
-    path = nginx_configuration(tmp_path, port, pair.primary_port, pair.port, pair.port)
-    text = path.read_text().partition("http {")
     site = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://portal; }} }}"
-    path.write_text(f"{text[0]}http {{ access_log off; {upstream} {site} }}\n")
-    with proxy(nginx_command(path), tmp_path, port):
+    with proxy(nginx(tmp_path, upstream + site), tmp_path, port):
         assert ask(port, "/v1/store/apps")[0] == 200
 
 

@@ -216,7 +216,7 @@ def test_nothing_dangerous_hides_in_lua() -> None:
     )
 
 
-def test_ways_around_are_said() -> None:
+def test_indirect_access_is_reported() -> None:
     sources = [
         b"local g = _G", b"rawget(_G, 'o' .. 's')", b"local e = _ENV", b"local g = require('_G')",
         b"local m = mosis m.camera.open()",
@@ -421,7 +421,7 @@ def test_what_blocks_makes_a_version_fail(client: Client, alice: Account) -> Non
     )  # the version string is free again
 
 
-def test_what_is_new_since_the_last_published_version_is_said(
+def test_new_permissions_since_the_last_published_version_are_reported(
     client: Client, alice: Account
 ) -> None:
     client.published(alice, NOTES)

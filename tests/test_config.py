@@ -40,7 +40,7 @@ def test_good_settings_are_taken(name: str, value: str) -> None:
     ("BASE_URL", "http://x:99999"), ("BASE_URL", "http://"), ("ADMIN_EMAIL", "nobody"), ("SERVER", "apache"), ("THREADS", "\u0663"),
     ("TELEMETRY_DATABASE_PATH", "data/portal.db"), ("DATABASE_PATH", "data/telemetry.db"),
 ])  # fmt: skip
-def test_bad_settings_are_said(name: str, value: str) -> None:
+def test_bad_settings_are_reported(name: str, value: str) -> None:
     with pytest.raises(ConfigError) as wrong:
         Config.read({name: value})
     assert len(wrong.value.complaints) == 1
@@ -57,12 +57,12 @@ def test_any_text_is_a_setting_or_a_complaint(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["smtp://a:b", "smtp://a:99999", "smtp://a..b", "smtp://[::1"])
-def test_a_mail_server_that_cannot_be_is_said(value: str) -> None:
+def test_a_mail_server_that_cannot_be_is_reported(value: str) -> None:
     with pytest.raises(ConfigError, match="SMTP_URL"):
         Config.read({"SMTP_URL": value})
 
 
-def test_bytes_that_are_no_text_are_said(
+def test_bytes_that_are_no_text_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ConfigError, match="JWT_SECRET: must be UTF-8"):

@@ -1,10 +1,13 @@
 """Whose turn it is in the server's loop, and which connection is closed for another."""
 
+import logging
 import random
+import socket
+import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,3 +173,49 @@ def test_exactly_half_of_the_connections_may_be_suspended_and_each_place_is_give
         resumes[-1]()
         wait_until(lambda: server.take_suspension())
         server.end_suspension()
+
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+BODY = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + bytes(100_000)
+
+
+@pytest.mark.parametrize("sends", [b"", GET[:9], GET, GET * 50, BODY])
+def test_connections_that_are_reset_leave_nothing(
+    caplog: pytest.LogCaptureFixture, sends: bytes
+) -> None:
+    """Hundreds at once, from many addresses, more than the server has places; then one after the other."""
+    caplog.set_level(logging.WARNING)
+    large = bytes(300_000)
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", str(len(large)))])
+        return [large]
+
+    def reset(wire: Wire) -> None:
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wire.close()
+
+    with running(app, connection_limit=100) as server:
+        patient = Wire(server)
+        for _ in range(2):
+            crowd = [Wire(server, source=f"127.0.1.{1 + number % 50}") for number in range(150)]
+            for wire in crowd:
+                wire.socket.settimeout(0.2)
+                with suppress(OSError):  # closed for another meanwhile
+                    wire.send(sends)
+            for wire in crowd:
+                reset(wire)
+        for _ in range(100):
+            wire = Wire(server, source="127.0.2.1")
+            with suppress(OSError):
+                wire.send(sends)
+            reset(wire)
+        wait_until(lambda: len(server.connections) <= 1 and not server._turns)
+        wait_until(lambda: not any(lane.state[1] + lane.state[2] for lane in server.lanes.values()))
+        connections = server.connections
+        assert len(connections._of_client) == sum(map(len, connections._by_number.values())) <= 1
+        assert server._unsent == 0
+        patient.close()
+        answer = Wire(server).send(GET).answer()
+        assert (answer[0], answer[2]) == (200, large)
+    assert caplog.records == []

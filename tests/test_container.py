@@ -178,7 +178,8 @@ def test_the_printed_link_makes_the_first_administrator(project: Project) -> Non
 @pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason=f"needs {', '.join(TOOLS)}")
 def test_the_cookbook_works_in_the_container(project: Project, tmp_path: Path) -> None:
     with open(project.folder / ".env", "a", encoding="utf-8") as env:
-        env.write("EVENTS_ADDR=:8081\nWEBHOOKS_PRIVATE=allow\nBASE_URL=http://172.29.0.2:8080\n")
+        env.write("EVENTS_ADDR=:8081\nWEBHOOKS_PRIVATE=allow\n")
+        env.write(f"BASE_URL=http://{project.network}.2:8080\n")
     with up(project) as container:
         python = tmp_path / "python"  # portal.py runs in the container, the examples here
         inside = " ".join(f"'{each}'" for each in container.exec(*container.image.entrypoint))

@@ -291,7 +291,7 @@ def test_a_mirror_that_follows_the_changes_has_the_store(
     assert numbers == sorted(set(numbers))
 
 
-def test_a_mirror_is_told_when_the_store_is_an_older_one(client: Client, acme: str) -> None:
+def test_a_mirror_learns_that_the_store_is_an_older_one(client: Client, acme: str) -> None:
     out(client.env, acme, 1)
     assert client.get("/v1/store/changes?after=1").expect(200)["changes"] == []
     client.get("/v1/store/changes?after=2").expect(400, code="bad_cursor")

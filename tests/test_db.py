@@ -21,7 +21,7 @@ SCHEMA, MIGRATIONS = portal.HERE / "schema.sql", portal.HERE / "migrations"
 ROW = {"email": "a@example.net", "name": "A", "created_at": "2027-01-15T08:00:00Z"}
 
 
-def test_a_connection_reads_only_until_it_is_told_to_write(env: Context) -> None:
+def test_a_connection_is_read_only_outside_a_write_transaction(env: Context) -> None:
     db = env.db.connection()
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         db.insert("developers", id="1", **ROW)
@@ -90,7 +90,7 @@ def test_another_process_that_writes_is_busy_and_nothing_is_lost(env: Context) -
     database.close()
 
 
-def test_a_full_disk_is_said_and_heals(env: Context) -> None:
+def test_a_full_disk_is_reported_and_heals(env: Context) -> None:
     db = env.db.connection()
     pages = db.value("PRAGMA page_count")
     env.db.writer().execute(f"PRAGMA max_page_count = {pages}")
@@ -210,7 +210,7 @@ def test_an_answer_means_that_the_change_is_on_disk(
     ]  # after the commit, with all that it has written
 
 
-def test_a_disk_that_does_not_take_the_change_is_said(
+def test_a_disk_that_does_not_take_the_change_is_reported(
     env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(handle: int) -> None:

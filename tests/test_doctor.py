@@ -82,14 +82,14 @@ def test_each_mistake_has_its_line(
     assert (line.level, message in line.text) == (level, True), line
 
 
-def test_backups_on_the_disk_of_the_data_are_said(tmp_path: Path) -> None:
+def test_backups_on_the_disk_of_the_data_are_reported(tmp_path: Path) -> None:
     assert (
         "on the same disk as the data"
         in lines(tmp_path, BACKUPS_DIR=str(tmp_path / "backups"))["backups"].text
     )
 
 
-def test_a_public_address_that_leads_elsewhere_is_said(tmp_path: Path) -> None:
+def test_a_public_address_that_leads_elsewhere_is_reported(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         line = lines(
             tmp_path,
@@ -99,7 +99,7 @@ def test_a_public_address_that_leads_elsewhere_is_said(tmp_path: Path) -> None:
     assert (line.level, "although the portal runs" in line.text) == ("bad", True)
 
 
-def test_a_damaged_or_newer_database_is_said(tmp_path: Path) -> None:
+def test_a_damaged_or_newer_database_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "data/portal.db"
     command(tmp_path, "migrate")
     assert lines(tmp_path)["database"].level == "ok"
@@ -113,18 +113,18 @@ def test_a_damaged_or_newer_database_is_said(tmp_path: Path) -> None:
     assert "is damaged" in lines(tmp_path)["database"].text
 
 
-def test_a_folder_in_the_place_of_the_database_is_said(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_the_database_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data/portal.db").mkdir(parents=True)
     assert "cannot be opened" in lines(tmp_path)["database"].text
 
 
-def test_a_clock_that_went_back_is_said(tmp_path: Path) -> None:
+def test_a_clock_that_went_back_is_reported(tmp_path: Path) -> None:
     command(tmp_path, "migrate")
     os.utime(tmp_path / "data/portal.db", (time.time() + 3600,) * 2)
     assert "it went back" in lines(tmp_path)["clock"].text
 
 
-def test_a_network_file_system_and_one_without_locks_are_said(tmp_path: Path) -> None:
+def test_a_network_file_system_and_one_without_locks_are_reported(tmp_path: Path) -> None:
     assert (
         lines(tmp_path)["data"].level == "ok"
     )  # also proves that a lock keeps another process out here
@@ -134,7 +134,7 @@ def test_a_network_file_system_and_one_without_locks_are_said(tmp_path: Path) ->
     assert "has no locks" in lines(tmp_path, odd)["data"].text
 
 
-def test_missing_programs_and_features_are_said(
+def test_missing_programs_and_features_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor.Litestream, "program", None)

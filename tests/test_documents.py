@@ -14,6 +14,7 @@ import yaml
 import portal
 from mosis.client import main as command_line
 from mosis.commands import cli
+from mosis.web.openapi import description
 from tests.client import Account, Client
 from tests.command_line.conftest import alice, settings, url  # noqa: F401  (fixtures)
 from tests.command_line.driver import Mosis
@@ -144,6 +145,27 @@ def test_every_command_of_mosis_exists_with_its_options() -> None:
             assert accepted(command_line.parser(), found[1].split()), f"{page}: {line}"
             tried += 1
     assert tried > 40
+
+
+def test_every_address_that_a_guide_names_exists() -> None:
+    """docs/API.md, which lists pages too, and the example of a new one have tests of their own."""
+    known = [
+        (method.upper(), re.compile(re.sub(r"\{[^}]+\}", "[^/]+", path) + "$"))
+        for path, methods in description(portal.build(None), "http://x", "1")["paths"].items()
+        for method in methods
+    ]
+    tried = 0
+    for page, line in spoken():
+        found = re.match(r"(GET|POST|PUT|PATCH|DELETE) (/[^\s?]*)", line)
+        if found and page not in ("docs/API.md", "CONTRIBUTING.md"):
+            method, path = found.groups()
+            path = re.sub(r"\{[^}]+\}|\$?[A-Z]{2,}", "x", path)
+            places = (path, f"/v1{path}")
+            assert any(
+                method == each and pattern.match(at) for each, pattern in known for at in places
+            ), f"{page}: {line}"
+            tried += 1
+    assert tried > 20
 
 
 def test_every_target_and_module_that_is_named_exists() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mosis.errors import LimitReached, Malformed, Unavailable
+from mosis.packages import storage
 from mosis.packages.storage import Files, sha256_of
 
 
@@ -37,6 +38,38 @@ def test_a_body_is_kept_with_its_hash_and_found_again(files: Files) -> None:
     assert left(files) == [target]
 
 
+def test_every_new_name_is_flushed_and_known_folders_only_once(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+    flush = os.fsync
+
+    def noted(handle: int) -> None:
+        flushed.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+
+    def keep(files: Files, version: str, app: str = "app") -> set[str]:
+        received, target = files.receive(io.BytesIO(b"12345"), 10), files.path("me", app, version)
+        flushed.clear()
+        files.keep(received, target)
+        return {str(each.relative_to(files.root)) for each in flushed}
+
+    assert keep(files, "1") == {".", "me", "me/app", "me/app/1"}
+    assert keep(files, "2") == {"me/app", "me/app/2"}
+    assert keep(files, "2") == {"me/app", "me/app/2"}  # its folder existed
+    assert keep(files, "1", "other") == {"me", "me/other", "me/other/1"}
+    for version in ("1", "2"):
+        files.remove(files.path("me", "app", version))
+    assert not (files.root / "me/app").exists()
+    assert keep(files, "1") == {"me", "me/app", "me/app/1"}
+    assert keep(Files(files.root), "3") == {".", "me", "me/app", "me/app/3"}  # after a start
+    monkeypatch.setattr(storage, "MOST_FLUSHED", 1)
+    assert keep(files, "4") == {"me/app", "me/app/4"}
+    assert len(files._flushed) <= 2
+
+
 @pytest.mark.parametrize(("limit", "expected", "error"), [
     (999, 1000, LimitReached), (1000, 1001, Malformed), (1000, 999, Malformed),
 ])  # fmt: skip
@@ -55,7 +88,7 @@ class Full(io.BytesIO):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(files: Files) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(files: Files) -> None:
     with pytest.raises(Unavailable) as refused:
         files.receive(Full(), 1000)
     assert refused.value.code == "no_space"
@@ -65,7 +98,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(files: Files) -> None:
     assert left(files) == []
 
 
-def test_a_missing_or_damaged_package_is_never_served_and_said_loudly(
+def test_a_missing_or_damaged_package_is_never_served_and_reported(
     files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
     target, sha256 = files.path("developer", "app", "1.0.0"), hashlib.sha256(b"12345").hexdigest()

@@ -58,14 +58,14 @@ def test_the_audit_trail_is_proved_and_a_change_by_hand_shows(tmp_path: Path) ->
     assert (broken.returncode, "broken at line 1" in broken.stderr) == (portal.FAILED, True)
 
 
-def test_promoting_gives_a_role_and_unknown_accounts_are_said(tmp_path: Path) -> None:
+def test_promoting_gives_a_role_and_unknown_accounts_are_reported(tmp_path: Path) -> None:
     command(tmp_path, "admin", "create", "root@example.net")
     assert (
         "is reviewer now"
         in command(tmp_path, "admin", "promote", "root@example.net", "--role", "reviewer").stdout
     )
     nobody = command(tmp_path, "admin", "promote", "nobody@example.net")
-    assert (nobody.returncode, "no such developer" in nobody.stderr) == (portal.FAILED, True)
+    assert (nobody.returncode, "no such account" in nobody.stderr) == (portal.FAILED, True)
 
 
 @pytest.mark.parametrize(("settings", "items"), [
@@ -73,7 +73,7 @@ def test_promoting_gives_a_role_and_unknown_accounts_are_said(tmp_path: Path) ->
     ({"JWT_SECRET": "short"}, ["at least 32 bytes"]),
     ({"DATABASE_PATH": "/proc/nowhere/portal.db"}, ["/proc/nowhere"]),
 ])  # fmt: skip
-def test_what_is_wrong_with_the_settings_is_said_in_a_line_each(
+def test_errors_in_the_settings_are_reported_in_a_line_each(
     tmp_path: Path, settings: dict[str, str], items: list[str]
 ) -> None:
     refused = command(tmp_path, "serve", settings=settings)
@@ -83,7 +83,7 @@ def test_what_is_wrong_with_the_settings_is_said_in_a_line_each(
     assert len(refused.stderr.strip().splitlines()) == len(items)
 
 
-def test_a_folder_where_the_database_should_be_is_said_in_a_line(tmp_path: Path) -> None:
+def test_a_folder_where_the_database_should_be_is_reported_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "data/portal.db").mkdir(parents=True)
     refused = command(tmp_path, "serve")
     assert refused.returncode == portal.CONFIG
@@ -104,7 +104,7 @@ def test_a_newer_database_is_refused_in_words(tmp_path: Path) -> None:
     )
 
 
-def test_a_port_that_is_taken_is_said_in_words(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         other = tmp_path / "other"
         other.mkdir()
@@ -304,7 +304,7 @@ def test_the_kill_campaign_notices_a_loss() -> None:
     os.getuid() != 0, reason="only root can give a folder away and run as somebody else"
 )
 @pytest.mark.parametrize("folder", ["data", "packages"])
-def test_a_folder_of_somebody_else_is_said_in_one_line(tmp_path: Path, folder: str) -> None:
+def test_a_folder_of_somebody_else_is_reported_in_one_line(tmp_path: Path, folder: str) -> None:
     for name in ("data", "packages", "assets"):
         (tmp_path / name).mkdir()
         os.chown(tmp_path / name, 65534, 65534)

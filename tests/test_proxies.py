@@ -6,9 +6,7 @@ import json
 import os
 import random
 import re
-import shutil
 import socket
-import subprocess
 import sys
 import threading
 import urllib.error
@@ -25,8 +23,9 @@ from websockets.sync.client import connect
 
 import portal
 from tests.client import PASSWORD
-from tests.command_line.driver import Mosis, ended
-from tests.server import free_port, running, wait_until
+from tests.command_line.driver import Mosis
+from tests.reverse_proxies import caddy, needs, nginx, proxy
+from tests.server import free_port, running
 
 pytestmark = pytest.mark.slow
 TRAEFIK = Path(os.environ.get("TRAEFIK", Path(sys.executable).with_name("traefik")))
@@ -46,7 +45,7 @@ def replaced(text: str, **changes: str) -> str:
     return text
 
 
-def nginx(folder: Path, port: int, upstream: int, events: int) -> list[str]:
+def nginx_of_the_page(folder: Path, port: int, upstream: int, events: int) -> list[str]:
     server = replaced(
         configuration("nginx"),
         **{
@@ -55,7 +54,7 @@ def nginx(folder: Path, port: int, upstream: int, events: int) -> list[str]:
             ":8081": f":{events}",
         },
     )
-    return run_nginx(folder, re.sub(r"    ssl_certificate.*\n", "", server))
+    return nginx(folder, re.sub(r"    ssl_certificate.*\n", "", server))
 
 
 def synology(folder: Path, port: int, upstream: int, events: int) -> list[str]:
@@ -79,7 +78,7 @@ def synology(folder: Path, port: int, upstream: int, events: int) -> list[str]:
     )
     plain = location.format(custom="", upstream=upstream, folder=folder)
     upgraded = location.format(custom=websocket, upstream=events, folder=folder)
-    return run_nginx(
+    return nginx(
         folder,
         "client_max_body_size 0; underscores_in_headers on;\n"
         "map $http_upgrade $connection_upgrade { default upgrade; '' close; }\n"
@@ -88,20 +87,7 @@ def synology(folder: Path, port: int, upstream: int, events: int) -> list[str]:
     )
 
 
-def run_nginx(folder: Path, servers: str) -> list[str]:
-    temporary = "".join(
-        f"{name}_temp_path {folder}/{name};\n"
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    path = folder / "nginx.conf"
-    path.write_text(
-        f"daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;\n"
-        f"events {{}}\nhttp {{ access_log off;\n{temporary}{servers}}}\n"
-    )
-    return ["nginx", "-c", str(path), "-p", str(folder), "-e", str(folder / "error.log")]
-
-
-def caddy(folder: Path, port: int, upstream: int, events: int) -> list[str]:
+def caddy_of_the_page(folder: Path, port: int, upstream: int, events: int) -> list[str]:
     site = replaced(
         configuration("caddy"),
         **{
@@ -110,9 +96,7 @@ def caddy(folder: Path, port: int, upstream: int, events: int) -> list[str]:
             ":8081": f":{events}",
         },
     )
-    path = folder / "Caddyfile"
-    path.write_text("{\n\tadmin off\n\tauto_https off\n}\n" + site)
-    return ["caddy", "run", "--config", str(path), "--adapter", "caddyfile"]
+    return caddy(folder, site)
 
 
 def traefik(folder: Path, port: int, upstream: int, events: int) -> list[str]:
@@ -192,32 +176,14 @@ def proxied(name: str, folder: Path) -> Iterator[str]:
         "TRUSTED_PROXY": "127.0.0.1",
     }
     with running(folder, settings) as server:
-        command = {"nginx": nginx, "caddy": caddy, "synology": synology, "traefik": traefik}[name](
-            folder, port, server.port, events
-        )
-        with open(folder / "proxy.log", "wb") as log:
-            places = {name: str(folder) for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "HOME")}
-            process = subprocess.Popen(
-                command,
-                env=os.environ | places,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
-        with ended(process):  # type: ignore[arg-type]
-            wait_until(lambda: answers(url) or process.poll() is not None, "the proxy answers", 20)
-            assert process.poll() is None, (folder / "proxy.log").read_text()
+        made = {
+            "nginx": nginx_of_the_page,
+            "caddy": caddy_of_the_page,
+            "synology": synology,
+            "traefik": traefik,
+        }[name]
+        with proxy(made(folder, port, server.port, events), folder, port):
             yield url
-            process.terminate()
-            process.wait(20)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/healthz", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 def ask(url: str, body: Any = None, token: str = "", **headers: str) -> Any:
@@ -253,8 +219,7 @@ def register(url: str, **headers: str) -> str:
 @pytest.mark.parametrize("name", ["nginx", "caddy", "synology", "traefik"])
 def test_everything_goes_through_the_proxy(tmp_path: Path, name: str) -> None:
     program = {"synology": "nginx", "traefik": str(TRAEFIK)}.get(name, name)
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
+    needs(program)
     with proxied(name, tmp_path) as url:
         token = register(url, **{"X-Forwarded-For": "203.0.113.9"})
         (session,) = ask(f"{url}/v1/auth/sessions", token=token)["sessions"]

@@ -33,7 +33,7 @@ def test_a_portal_that_works_is_ready(client: Client) -> None:
     assert (ready["status"], ready["replica"], ready["store"]) == ("ready", None, None)
 
 
-def test_a_job_that_nobody_does_is_said(client: Client, clock: FakeClock) -> None:
+def test_a_job_that_nobody_does_is_reported(client: Client, clock: FakeClock) -> None:
     db = client.env.db.connection()
     with db.write():
         jobs.add(db, "sweep_packages")
@@ -45,7 +45,7 @@ def test_a_job_that_nobody_does_is_said(client: Client, clock: FakeClock) -> Non
     client.get("/readyz").expect(200)
 
 
-def test_a_database_that_is_gone_or_locked_is_said(
+def test_a_database_that_is_gone_or_locked_is_reported(
     client: Client, env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mosis.database.connection.BUSY_SECONDS", 0.1)
@@ -67,7 +67,7 @@ def test_what_litestream_says_is_not_for_everybody() -> None:
     assert "volume1" not in str(found)
 
 
-def test_a_disk_below_the_reserve_is_said(client: Client, env: Context) -> None:
+def test_a_disk_below_the_reserve_is_reported(client: Client, env: Context) -> None:
     env.files.reserve_bytes = 1 << 60
     assert codes(client) == [("/disk", "disk_low")]
 

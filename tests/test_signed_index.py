@@ -422,7 +422,7 @@ def test_a_rotated_key_is_learnt_from_what_the_old_one_signs(
         verify(*fetched(client), never_asked, now(client))
 
 
-def test_the_keys_are_kept_to_their_owner(env: Context) -> None:
+def test_the_file_of_keys_is_readable_by_its_owner_alone(env: Context) -> None:
     first = index_keys.index_keys(env)[0]
     path = env.config.data_dir / "store_key.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -441,7 +441,7 @@ def test_the_keys_are_kept_to_their_owner(env: Context) -> None:
             index_keys.index_keys(env)
 
 
-def test_a_key_that_was_lost_is_said_loudly(
+def test_a_key_that_was_lost_is_reported(
     client: Client, acme: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = index_keys.index_keys(client.env)

@@ -43,13 +43,13 @@ def fetch(db: Connection, app: str, count: int) -> None:
 
 def walked(db: Connection, query: Query, limit: int) -> Iterator[list[str]]:
     """The names of each page of a list."""
-    wanted = PageRequest(limit)
+    paging = PageRequest(limit)
     while True:
-        page = search.index(db, wanted, query)
+        page = search.index(db, paging, query)
         yield [listing.name for listing in page.rows]
         if page.next_cursor is None:
             return
-        wanted = PageRequest(limit, position(page.next_cursor, *search.position_types(query)))
+        paging = PageRequest(limit, position(page.next_cursor, *search.position_types(query)))
 
 
 def test_the_listings_are_those_of_the_view_whatever_happens(db: Connection, acme: str) -> None:
@@ -292,16 +292,16 @@ def test_pages_neither_repeat_nor_skip_while_apps_are_added(
     }
     assert len(there) == 60
     seen: list[int] = []
-    wanted, query = PageRequest(7), Query(text, sort=sort)
+    paging, query = PageRequest(7), Query(text, sort=sort)
     while True:
-        page = search.index(db, wanted, query)
+        page = search.index(db, paging, query)
         seen += [listing.number for listing in page.rows]
         with db.write():
             stamp = f"2027-01-{rng.randrange(1, 28):02}T00:00:00Z"
             add_listed(db, acme, f"a.c{len(seen)}", f"app {rng.randrange(30)}", updated_at=stamp)
         if page.next_cursor is None:
             break
-        wanted = PageRequest(7, position(page.next_cursor, *search.position_types(query)))
+        paging = PageRequest(7, position(page.next_cursor, *search.position_types(query)))
     assert len(seen) == len(set(seen))
     assert there <= set(seen)
 
@@ -356,7 +356,7 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "ignore").decode()
 
 
-def test_what_is_looked_for_is_taken_apart_as_what_is_kept(db: Connection, acme: str) -> None:
+def test_a_query_is_tokenized_as_the_index_is(db: Connection, acme: str) -> None:
     rng = random.Random(7)
     ranges = [
         (0x61, 0x7A), (0xE00, 0xEFF), (0x1000, 0x10FF), (0x1780, 0x17FF), (0x2E00, 0x3100), (0xAC00, 0xAD00), (0x20000, 0x20100),

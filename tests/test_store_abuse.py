@@ -251,7 +251,9 @@ def test_links_do_not_carry_what_the_first_caller_made_up(client: Client, acme: 
     assert raw(client, "/v1/store/apps?tracker=bob&limit=1") == first
 
 
-def test_apps_that_do_not_exist_cost_one_query_and_are_not_kept(client: Client, acme: str) -> None:
+def test_apps_that_do_not_exist_cost_one_query_and_are_not_cached(
+    client: Client, acme: str
+) -> None:
     client.post("/v1/store/updates", {"pkgs": dict.fromkeys(NAMES, 0)}).expect(200)
     size, found = client.env.cache.size_bytes, list[str]()
     connection = client.env.db.connection()._raw

@@ -93,7 +93,7 @@ def test_a_device_is_offered_the_best_of_all_versions(
             assert found == max(fitting, default=None), f"seed {seed}"
 
 
-def test_what_is_no_package_id_is_not_kept(env: Context, db: Connection) -> None:
+def test_an_invalid_package_id_is_not_cached(env: Context, db: Connection) -> None:
     updates.updates(env, db, {f"{number}{'x' * 100_000}": 1 for number in range(5)}, Device())
     assert env.cache.size_bytes == 0
 

@@ -52,14 +52,14 @@ TRIES = 5  # connections in a row that bring nothing
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
-def install(portal: Portal, output: Output, given: Namespace) -> int:
+def install(portal: Portal, output: Output, args: Namespace) -> int:
     """Fetch, verify and unpack the version that the store offers."""
-    entry = find(read_index(portal, output, given.store_key), given.package)
-    target = Path(given.to or given.package).resolve()
+    entry = find(read_index(portal, output, args.store_key), args.package)
+    target = Path(args.to or args.package).resolve()
     with portal.config.lock("install"):
         restore(target)
-        _check_target(target, given.package)
-        _check_signer(portal, entry, given.accept_key)
+        _check_target(target, args.package)
+        _check_signer(portal, entry, args.accept_key)
         cache = portal.config.folder / "downloads"
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = cache / f"{entry['sha256']}.mosis"
@@ -85,25 +85,25 @@ def install(portal: Portal, output: Output, given: Namespace) -> int:
     return DONE
 
 
-def verify(config: Config, portal: Portal | None, output: Output, given: Namespace) -> int:
+def verify(config: Config, portal: Portal | None, output: Output, args: Namespace) -> int:
     """Check a package's archive, digests and signature; with `--store` also that it is the one that the
     store's signed index names."""
-    path = Path(given.file)
-    keys = {each: signing.read_public(each) for each in given.key or ()}
+    path = Path(args.file)
+    keys = {each: signing.read_public(each) for each in args.key or ()}
     embedded = _certificate(path)
     if not keys and embedded:
         keys = {fingerprint(embedded): embedded}
     report = checks.check_package(path, None, keys)
     signer = next((key for key in keys.values() if checks.is_signed_by(path, key)), None)
     facts: dict[str, Any] = {"signer": fingerprint(signer) if signer else None}
-    if given.store and not report.blocking:
+    if args.store and not report.blocking:
         assert portal is not None
         entry = find(
-            read_index(portal, output, given.store_key), str(checks.manifest_in(path)["id"])
+            read_index(portal, output, args.store_key), str(checks.manifest_in(path)["id"])
         )
         check_against(path, entry)
         facts["store"] = portal.url
-    if signer and not given.key and not given.store:
+    if signer and not args.key and not args.store:
         output.note(
             f"signed by {fingerprint(signer)}, as the package itself says; compare it, or use --key or --store"
         )
@@ -143,7 +143,7 @@ def check_index(
     """The index, and the state to store: {keys: [base64], sequence}. Nothing of the index is read before
     a signature by a known key is verified. Raises Stop."""
     try:
-        given = {
+        made = {
             each["key"]: base64.b64decode(each["signature"])
             for each in json.loads(signatures)["signatures"]
         }
@@ -151,7 +151,7 @@ def check_index(
     except (ValueError, KeyError, TypeError):
         raise Stop("The signatures of the index cannot be read.", REFUSED) from None
     try:
-        if not any(verified(key, given.get(fingerprint(key), b""), index) for key in pinned):
+        if not any(verified(key, made.get(fingerprint(key), b""), index) for key in pinned):
             raise Stop("No key that this machine knows has signed the store's index.", REFUSED)
     except NoEd25519 as error:
         raise Stop(str(error)) from None

@@ -31,8 +31,8 @@ from mosis.errors import PortalError
 from mosis.litestream import BackupError
 
 CONFIG, FAILED = 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
-Given = argparse.Namespace
-Run = Callable[[Given, Config], int | None]
+Args = argparse.Namespace
+Run = Callable[[Args, Config], int | None]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,18 +40,18 @@ def main(arguments: list[str] | None = None) -> int:
     gc.enable()
     if not all(map(is_utf_8, sys.argv[1:] if arguments is None else arguments)):
         parser().error("the arguments must be UTF-8")
-    given = parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     os.umask(0o027)  # new files are readable by the portal's user and group only
     try:
-        if given.env_file:
-            for name, value in read_env_file(given.env_file).items():
+        if args.env_file:
+            for name, value in read_env_file(args.env_file).items():
                 if not os.environ.get(name, "").strip():
                     os.environ[name] = value
         config = Config.read()
         configure_logging(config)
-        if given.touches_data:
-            check_preconditions(given.command, config)
-        return int(given.run(given, config) or 0)
+        if args.touches_data:
+            check_preconditions(args.command, config)
+        return int(args.run(args, config) or 0)
     except ConfigError as error:
         print("\n".join(f"portal: {complaint}" for complaint in error.complaints), file=sys.stderr)
         return CONFIG
@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     command(
         "worker",
         "run background jobs beside a serving process, until SIGTERM",
-        lambda given, config: work(config),
+        lambda args, config: work(config),
     )
     command("migrate", "bring the databases to this program's schema and stop", run_migrate)
     command(
@@ -128,7 +128,7 @@ def parser() -> argparse.ArgumentParser:
     command("demo", "fill a portal without apps with an example catalogue", run_demo)
     audit = command("audit", "verify the hash chain of the audit trail", run_audit)
     audit.add_argument("action", choices=("verify",))
-    command("version", "print the version", lambda given, config: print(VERSION), False)
+    command("version", "print the version", lambda args, config: print(VERSION), False)
     _telemetry_commands(commands)
     key = command(
         "store-key", "the key that signs the store's index: show it, or rotate it", run_store_key
@@ -137,7 +137,7 @@ def parser() -> argparse.ArgumentParser:
     lease = command(
         "lease",
         "which portal may write: show it, or release it for a portal that is gone for good",
-        lambda given, config: standby.run_lease(given.action, config),
+        lambda args, config: standby.run_lease(args.action, config),
         False,
     )
     lease.add_argument("action", choices=("show", "release"))
@@ -279,23 +279,23 @@ def folder(text: str) -> Path:
     return Path(text).absolute()
 
 
-def run_serve(given: Given, config: Config) -> int:
+def run_serve(args: Args, config: Config) -> int:
     """Serve the whole portal, or the store alone."""
-    if given.store:
+    if args.store:
         from mosis.commands.front_end import serve_store
 
         return serve_store(config)
     return serve(config)
 
 
-def run_migrate(given: Given, config: Config) -> None:
+def run_migrate(args: Args, config: Config) -> None:
     """Migrate both databases."""
     for path, before, now in migrate_databases(config):
         change = f", was {before}" if before != now else ", nothing to do"
         print(f"{path}: schema {now}{change}")
 
 
-def run_mail(given: Given, config: Config) -> None:
+def run_mail(args: Args, config: Config) -> None:
     """Print the mails in the folder, oldest first."""
     from mosis.outbound.mail import Mailer
 
@@ -307,7 +307,7 @@ def run_mail(given: Given, config: Config) -> None:
         print(f"No mail to show: {where}.")
 
 
-def run_routes(given: Given, config: Config) -> None:
+def run_routes(args: Args, config: Config) -> None:
     """Print the URL table: method, path, scope."""
     from mosis.commands.application import build
     from mosis.web.routing import API_PREFIX, UNVERSIONED
@@ -318,13 +318,13 @@ def run_routes(given: Given, config: Config) -> None:
         print(f"{route.method:<7}{prefix + route.rule:<60}{route.config['scope']}")
 
 
-def run_simulate(given: Given, config: Config) -> int:
+def run_simulate(args: Args, config: Config) -> int:
     """Send simulated telemetry, and print how it was answered."""
     from mosis.commands.demo import telemetry
 
     begun = time.monotonic()
-    url = given.url or config.base_url
-    apps = [(name, ["1.0.0"]) for name in given.app or ()] or telemetry.published_apps(url)
+    url = args.url or config.base_url
+    apps = [(name, ["1.0.0"]) for name in args.app or ()] or telemetry.published_apps(url)
     if not apps:
         print(
             f"portal: {url} has no published app; create some with `portal.py demo`, "
@@ -332,7 +332,7 @@ def run_simulate(given: Given, config: Config) -> int:
             file=sys.stderr,
         )
         return FAILED
-    sent = telemetry.simulate(url, apps, given.devices, given.days, given.seed)
+    sent = telemetry.simulate(url, apps, args.devices, args.days, args.seed)
     seconds = time.monotonic() - begun
     what = f"{sent.events} events in {sent.batches} batches and {sent.crashes} crash reports"
     print(f"{what} for {len(apps)} app(s) in {seconds:.1f} s")
@@ -341,7 +341,7 @@ def run_simulate(given: Given, config: Config) -> int:
     return 0 if set(sent.answers) <= {202, 429, 503, 0} and sent.batches else FAILED
 
 
-def run_recount(given: Given, config: Config) -> None:
+def run_recount(args: Args, config: Config) -> None:
     """Count the raw events again."""
     from mosis.telemetry import rollups
 
@@ -349,12 +349,12 @@ def run_recount(given: Given, config: Config) -> None:
         print(f"{rollups.recount(env.telemetry.connection())} hours and days corrected.")
 
 
-def run_admin_create(given: Given, config: Config) -> None:
+def run_admin_create(args: Args, config: Config) -> None:
     """Create an administrator and print the password, once."""
     from mosis.caller import PORTAL
     from mosis.people import accounts
 
-    email = given.email
+    email = args.email
     with closing(open_migrated(config)) as env:
         password, password_hash = _new_password(env)
         db = env.db.connection()
@@ -364,7 +364,7 @@ def run_admin_create(given: Given, config: Config) -> None:
     print(f"Administrator {email}, password {password}\nChange it after the first sign-in.")
 
 
-def run_admin_password(given: Given, config: Config) -> None:
+def run_admin_password(args: Args, config: Config) -> None:
     """Give an account a new password and print it, once."""
     from mosis.caller import PORTAL
     from mosis.people import accounts
@@ -373,7 +373,7 @@ def run_admin_password(given: Given, config: Config) -> None:
         password, password_hash = _new_password(env)
         db = env.db.connection()
         with db.write():
-            developer = accounts.get_by_email(db, given.email)
+            developer = accounts.get_by_email(db, args.email)
             accounts.set_password(db, PORTAL, developer.id, password_hash)
     print(f"{developer.email} has the new password {password}\nChange it after the next sign-in.")
 
@@ -386,7 +386,7 @@ def _new_password(env: Context) -> tuple[str, str]:
     return password, passwords.make_hash(password, env.password_cost)
 
 
-def run_admin_second_factor_off(given: Given, config: Config) -> None:
+def run_admin_second_factor_off(args: Args, config: Config) -> None:
     """Turn the second factor of an account off; its owner is notified."""
     from mosis.caller import PORTAL
     from mosis.errors import NotFound
@@ -395,23 +395,23 @@ def run_admin_second_factor_off(given: Given, config: Config) -> None:
     with closing(open_migrated(config)) as env:
         db = env.db.connection()
         with db.write():
-            developer = accounts.get_by_email(db, given.email)
+            developer = accounts.get_by_email(db, args.email)
             if second_factor.find(db, developer.id) is None:
                 raise NotFound("second factor of this account")
             second_factor.remove(db, PORTAL, developer.id)
     print(f"{developer.email} signs in without a second factor now.")
 
 
-def run_admin_promote(given: Given, config: Config) -> None:
+def run_admin_promote(args: Args, config: Config) -> None:
     """Give an account a role."""
     from mosis.people import accounts
 
     with closing(open_migrated(config)) as env:
-        developer = accounts.promote(env.db.connection(), given.email, given.role)
+        developer = accounts.promote(env.db.connection(), args.email, args.role)
     print(f"{developer.email} is {developer.role} now.")
 
 
-def run_audit(given: Given, config: Config) -> int:
+def run_audit(args: Args, config: Config) -> int:
     """Verify the hash chain of the audit trail."""
     from mosis import audit
     from mosis.database.pagination import PageRequest
@@ -430,7 +430,7 @@ def run_audit(given: Given, config: Config) -> int:
     return 0
 
 
-def run_store_key(given: Given, config: Config) -> None:
+def run_store_key(args: Args, config: Config) -> None:
     """Print the keys that sign the store's index; with `rotate`, after making a new one."""
     from mosis import audit
     from mosis.caller import PORTAL
@@ -438,7 +438,7 @@ def run_store_key(given: Given, config: Config) -> None:
     from mosis.store import index_keys
 
     with closing(open_migrated(config)) as env:
-        if given.action == "rotate":
+        if args.action == "rotate":
             key, db = index_keys.rotate(env), env.db.connection()
             with db.write():
                 audit.add(db, PORTAL, "store_key.rotated", fingerprint=key.fingerprint)
@@ -451,28 +451,28 @@ def run_store_key(given: Given, config: Config) -> None:
             )
 
 
-def run_restore(given: Given, config: Config) -> None:
+def run_restore(args: Args, config: Config) -> None:
     """Restore the database, in place or elsewhere."""
 
     from mosis.operations.backup import restoring
 
-    print(restoring.restore(config, given.at, given.to, given.source).text)
-    if given.to is None:
+    print(restoring.restore(config, args.at, args.to, args.source).text)
+    if args.to is None:
         print("Start the portal. When everything works, delete the old files that were renamed.")
 
 
-def run_drill(given: Given, config: Config) -> int:
+def run_drill(args: Args, config: Config) -> int:
     """Restore the replica into a temporary folder and check it."""
 
     from mosis.operations.backup import drills
 
     with closing(open_migrated(config)) as env:
-        found = drills.drill_by_command(env, given.whole)
+        found = drills.drill_by_command(env, args.whole)
     print(found.text)
     return 0 if found.passed else FAILED
 
 
-def run_doctor(given: Given, config: Config) -> int:
+def run_doctor(args: Args, config: Config) -> int:
     """Print what is wrong, and how to fix it."""
     from mosis.operations.doctor import examine
 
@@ -483,7 +483,7 @@ def run_doctor(given: Given, config: Config) -> int:
     return worst
 
 
-def run_backup(given: Given, config: Config) -> None:
+def run_backup(args: Args, config: Config) -> None:
     """Make a copy and print where it is."""
 
     from mosis.operations.backup import copies
@@ -496,25 +496,25 @@ def run_backup(given: Given, config: Config) -> None:
     )
 
 
-def run_move_packages(given: Given, config: Config) -> int:
+def run_move_packages(args: Args, config: Config) -> int:
     """Copy the packages to the other place, or remove them at the source."""
     from mosis.operations import moving
 
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    options = {"dry_run": given.dry_run, "verify": given.verify, "prune": given.prune}
+    options = {"dry_run": args.dry_run, "verify": args.verify, "prune": args.prune}
     with closing(open_migrated(config)) as env:
         try:
-            found = moving.move(env, given.to, parallel=given.parallel, report=report, **options)
+            found = moving.move(env, args.to, parallel=args.parallel, report=report, **options)
         except moving.MoveError as error:
             print(f"portal: {error}.", file=sys.stderr)
             return FAILED
-    print(("would be done: " if given.dry_run else "") + found.text)
+    print(("would be done: " if args.dry_run else "") + found.text)
     return FAILED if found.findings else 0
 
 
-def run_demo(given: Given, config: Config) -> None:
+def run_demo(args: Args, config: Config) -> None:
     """Fill the portal with an example catalogue."""
     from mosis.commands.demo.catalogue import APPS, fill
 

@@ -189,15 +189,13 @@ class Database:
         open until the process ends: closing it while in use would crash SQLite."""
         if self._open and self.writers.acquire(timeout=BUSY_SECONDS):
             try:
-                with suppress(
-                    sqlite3.Error, Unavailable
-                ):  # a full disk: what is in the WAL is safe there
+                # a full disk: what is in the WAL is safe there
+                with suppress(sqlite3.Error, Unavailable):
                     if self.checkpoints and self.damage is None:
                         self.connection().checkpoint("TRUNCATE")
                 if self._writer is not None:
-                    if (
-                        self.damage is not None
-                    ):  # or the last connection that is closed would move the WAL
+                    # or the last connection that is closed would move the WAL
+                    if self.damage is not None:
                         self._writer.execute("PRAGMA query_only = ON")
                     self._writer.close()
                     self._writer = None

@@ -54,14 +54,12 @@ def migrate(
     raw = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         if shrinks:
-            raw.execute(
-                "PRAGMA auto_vacuum = INCREMENTAL"
-            )  # has an effect only before the first page is written
+            # has an effect only before the first page is written
+            raw.execute("PRAGMA auto_vacuum = INCREMENTAL")
         raw.execute("PRAGMA journal_mode = WAL")
         raw.execute("PRAGMA synchronous = FULL")
-        raw.execute(
-            "PRAGMA foreign_keys = OFF"
-        )  # rebuilding a table would delete the rows that reference it
+        # rebuilding a table would delete the rows that reference it
+        raw.execute("PRAGMA foreign_keys = OFF")
         before = raw.execute("PRAGMA user_version").fetchone()[0]
         if before > newest:
             raise MigrationError(
@@ -106,9 +104,8 @@ def _copy_before(raw: sqlite3.Connection, path: Path, number: int) -> None:
 def _apply(raw: sqlite3.Connection, script: Path, number: int, expected: int) -> None:
     raw.execute("BEGIN IMMEDIATE")
     try:
-        if (
-            raw.execute("PRAGMA user_version").fetchone()[0] == expected
-        ):  # otherwise another process has applied it
+        # otherwise another process has applied it
+        if raw.execute("PRAGMA user_version").fetchone()[0] == expected:
             for statement in statements(script.read_text(encoding="utf-8")):
                 raw.execute(statement)
             broken = raw.execute("PRAGMA foreign_key_check").fetchall()

@@ -39,12 +39,12 @@ class Page(Generic[Item]):
 
 
 def page(
-    rows: list[Item], wanted: PageRequest, position: Callable[[Item], tuple[Any, ...]]
+    rows: list[Item], paging: PageRequest, position: Callable[[Item], tuple[Any, ...]]
 ) -> Page[Item]:
     """A page from up to limit + 1 rows: the extra one only shows that there are more."""
-    if len(rows) <= wanted.limit:
+    if len(rows) <= paging.limit:
         return Page(rows, None)
-    return Page(rows[: wanted.limit], cursor(position(rows[wanted.limit - 1])))
+    return Page(rows[: paging.limit], cursor(position(rows[paging.limit - 1])))
 
 
 def newest_first(
@@ -52,16 +52,16 @@ def newest_first(
     record: type[Stored],
     where: str,
     *values: Any,
-    wanted: PageRequest,
+    paging: PageRequest,
     by: str = "id",
 ) -> Page[Stored]:
     """A page of rows, the largest `by` first: a column that grows, such as a UUIDv7. The numbered
     placeholders of the condition take the values."""
     most, after = len(values) + 1, len(values) + 2
-    beyond = f" AND {by} < ?{after}" if wanted.after else ""
+    beyond = f" AND {by} < ?{after}" if paging.after else ""
     where = f"{where}{beyond} ORDER BY {by} DESC LIMIT ?{most}"
-    rows = db.select(record, where, *values, wanted.limit + 1, *(wanted.after or ()))
-    return page(rows, wanted, lambda row: (getattr(row, by),))
+    rows = db.select(record, where, *values, paging.limit + 1, *(paging.after or ()))
+    return page(rows, paging, lambda row: (getattr(row, by),))
 
 
 def cursor(position: tuple[Any, ...]) -> str:

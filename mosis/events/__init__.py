@@ -187,7 +187,7 @@ def mark_mailed(db: Connection, event_ids: list[str], message_id: str | None) ->
     )
 
 
-def after(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Event]:
+def after(db: Connection, caller: Caller, paging: PageRequest) -> Page[Event]:
     """The caller's events behind a number, in order. Callers with limited scopes (API keys, device
     logins) see only events of apps, and only of apps they may access."""
     limited, only = (
@@ -200,12 +200,12 @@ def after(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Event]:
         " OR package_id IN (SELECT package_id FROM apps WHERE id IN (SELECT value FROM"
         " json_each(?4)))) ORDER BY number LIMIT ?5",
         caller.account,
-        wanted.position or 0,
+        paging.position or 0,
         int(limited),
         only,
-        wanted.limit + 1,
+        paging.limit + 1,
     )
-    return page(rows, wanted, lambda event: (event.number,))
+    return page(rows, paging, lambda event: (event.number,))
 
 
 def number_of(db: Connection, caller: Caller, event_id: str) -> int:

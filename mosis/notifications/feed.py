@@ -37,7 +37,7 @@ def shown(event: Event) -> dict[str, Any]:
 
 
 def index(
-    db: Connection, caller: Caller, wanted: PageRequest, *, unread: bool = False
+    db: Connection, caller: Caller, paging: PageRequest, *, unread: bool = False
 ) -> Page[Event]:
     """The caller's notifications, newest first."""
     return newest_first(
@@ -46,7 +46,7 @@ def index(
         "developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)",
         caller.account,
         int(unread),
-        wanted=wanted,
+        paging=paging,
         by="number",
     )
 

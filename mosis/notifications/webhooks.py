@@ -78,9 +78,9 @@ class Delivery(Record, table="webhook_deliveries"):
     finished_at: str | None
 
 
-def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Webhook]:
+def index(db: Connection, caller: Caller, paging: PageRequest) -> Page[Webhook]:
     """The caller's webhooks, newest first."""
-    return newest_first(db, Webhook, "developer_id = ?1", caller.account, wanted=wanted)
+    return newest_first(db, Webhook, "developer_id = ?1", caller.account, paging=paging)
 
 
 def get(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
@@ -165,9 +165,9 @@ def delete(db: Connection, caller: Caller, webhook: Webhook) -> None:
     audit.add(db, caller, "webhook.deleted", webhook.id, owner_id=webhook.developer_id)
 
 
-def deliveries(db: Connection, webhook: Webhook, wanted: PageRequest) -> Page[Delivery]:
+def deliveries(db: Connection, webhook: Webhook, paging: PageRequest) -> Page[Delivery]:
     """Deliveries, sent and waiting, newest first."""
-    return newest_first(db, Delivery, "webhook_id = ?1", webhook.id, wanted=wanted)
+    return newest_first(db, Delivery, "webhook_id = ?1", webhook.id, paging=paging)
 
 
 def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str) -> Delivery:

@@ -29,6 +29,7 @@ BLOCK = 256 * 1024
 NAME = "package.mosis"
 ORPHAN_AGE_SECONDS = 24 * 3600
 HASHED_EVERY_SECONDS = 24 * 3600
+MOST_FLUSHED = 2_000  # folders
 
 
 class Readable(Protocol):
@@ -58,6 +59,7 @@ class Files:
         self.reserve_bytes = reserve_bytes
         # hashes already compared with their file, of about ten thousand files
         self._good = RevisionCache(4 << 20)
+        self._flushed: set[Path] = set()  # folders of accounts and apps whose names are on the disk
         self.incoming.mkdir(parents=True, exist_ok=True)
 
     def check_room(self, size_bytes: int, folder: Path | None = None) -> None:
@@ -123,15 +125,29 @@ class Files:
         """Move a received file to its final name; called in the transaction, before its COMMIT.
         Raises Unavailable."""
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            unflushed = self._make_folder(target.parent)
             os.replace(received.path, target)
-            # also existing ones: the process that made them may have been stopped before flushing
-            for folder in target.parents:
+            for folder in (target.parent, *unflushed):
                 disk.flush(folder)
-                if folder == self.root:
-                    break
         except OSError as error:
             raise _not_stored(error) from error
+        if len(self._flushed) > MOST_FLUSHED:
+            self._flushed.clear()
+        self._flushed.update(target.parents[1:3])
+
+    def _make_folder(self, folder: Path) -> list[Path]:
+        """Create the folder of a version, and return the parents to flush: an existing folder of an
+        account or app also needs it once, because the process that made it may have been stopped
+        before."""
+        unflushed = []
+        for each in (*folder.parents[1::-1], folder):
+            try:
+                each.mkdir()
+            except FileExistsError:
+                if each in self._flushed:
+                    continue
+            unflushed.append(each.parent)
+        return unflushed
 
     def find(
         self,

@@ -370,18 +370,18 @@ def change_password(env: Context, db: Connection, caller: Caller, current: str, 
         set_password(db, caller, unchanged(db, developer).id, password_hash)
 
 
-def index(db: Connection, wanted: PageRequest, query: str = "") -> Page[Developer]:
+def index(db: Connection, paging: PageRequest, query: str = "") -> Page[Developer]:
     """All accounts, newest first, for operators; `query` is a substring of address or name."""
     return newest_first(
         db,
         Developer,
         "(?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))",
         query,
-        wanted=wanted,
+        paging=paging,
     )
 
 
-def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Session]:
+def sessions(db: Connection, caller: Caller, paging: PageRequest) -> Page[Session]:
     """The active sessions of the caller's account, newest first."""
     return newest_first(
         db,
@@ -390,7 +390,7 @@ def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Sessio
         caller.account,
         db.clock.now(),
         _latest_expiry(db.clock),
-        wanted=wanted,
+        paging=paging,
     )
 
 

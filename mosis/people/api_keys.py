@@ -114,7 +114,7 @@ def findings(
         yield finding("/apps", "not_allowed", detail)
 
 
-def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ApiKey]:
+def index(db: Connection, caller: Caller, paging: PageRequest) -> Page[ApiKey]:
     """The active API keys that the caller may see, newest first."""
     return newest_first(
         db,
@@ -122,7 +122,7 @@ def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ApiKey]:
         f"developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL",
         caller.account,
         _limited(caller),
-        wanted=wanted,
+        paging=paging,
     )
 
 

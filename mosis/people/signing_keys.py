@@ -61,9 +61,9 @@ def add(db: Connection, caller: Caller, name: str, public_key: str) -> SigningKe
         return key
 
 
-def index(db: Connection, developer_id: str, wanted: PageRequest) -> Page[SigningKey]:
+def index(db: Connection, developer_id: str, paging: PageRequest) -> Page[SigningKey]:
     """All signing keys of an account, newest first."""
-    return newest_first(db, SigningKey, "developer_id = ?1", developer_id, wanted=wanted)
+    return newest_first(db, SigningKey, "developer_id = ?1", developer_id, paging=paging)
 
 
 def get(db: Connection, developer_id: str, key_id: str) -> SigningKey:

@@ -122,9 +122,9 @@ def add(
     return made
 
 
-def index(db: Connection, app: App, wanted: PageRequest) -> Page[TrustedPublisher]:
+def index(db: Connection, app: App, paging: PageRequest) -> Page[TrustedPublisher]:
     """The trusted publishers of an app, the newest first."""
-    return newest_first(db, TrustedPublisher, "app_id = ?1", app.id, wanted=wanted)
+    return newest_first(db, TrustedPublisher, "app_id = ?1", app.id, paging=paging)
 
 
 def get(db: Connection, app: App, publisher_id: str) -> TrustedPublisher:

@@ -97,24 +97,24 @@ def add(
         return db.get(Report, "number = ?", number)
 
 
-def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ReportedApp]:
+def index(db: Connection, caller: Caller, paging: PageRequest) -> Page[ReportedApp]:
     """The apps with open reports, except the caller's own: first those that verified accounts have
     reported, then by the oldest open report."""
     rows = db.all(
         f"{_GROUPS} HAVING (verified = 0, first) > (?2, ?3) ORDER BY verified = 0, first LIMIT ?4",
         caller.account,
-        *(wanted.after or (-1, 0)),
-        wanted.limit + 1,
+        *(paging.after or (-1, 0)),
+        paging.limit + 1,
         into=ReportedApp,
     )
-    return page(rows, wanted, lambda row: (int(not row.verified), row.first))
+    return page(rows, paging, lambda row: (int(not row.verified), row.first))
 
 
-def of_app(db: Connection, app: App, wanted: PageRequest, state: str) -> Page[Report]:
+def of_app(db: Connection, app: App, paging: PageRequest, state: str) -> Page[Report]:
     """The reports of an app that are `open` or `closed`, newest first."""
     condition = "closed_at IS NULL" if state == "open" else "closed_at IS NOT NULL"
     return newest_first(
-        db, Report, f"app_id = ?1 AND {condition}", app.id, wanted=wanted, by="number"
+        db, Report, f"app_id = ?1 AND {condition}", app.id, paging=paging, by="number"
     )
 
 

@@ -136,7 +136,7 @@ def check_uploader(caller: Caller, app: App) -> None:
 
 
 def index(
-    db: Connection, caller: Caller, wanted: PageRequest, status: str | None = None
+    db: Connection, caller: Caller, paging: PageRequest, status: str | None = None
 ) -> tuple[Page[App], int]:
     """The apps that the caller is a member of, newest first, and their total number."""
     where = (
@@ -149,10 +149,10 @@ def index(
         None if caller.apps is None else json.dumps(sorted(caller.apps)),
     )
     total = db.value(f"SELECT count(*) FROM apps WHERE {where}", *values)
-    return newest_first(db, App, where, *values, wanted=wanted), total
+    return newest_first(db, App, where, *values, paging=paging), total
 
 
-def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
+def all_apps(db: Connection, paging: PageRequest, query: str = "") -> Page[App]:
     """The apps of all accounts, newest first, for operators; `query` is a substring of package_id
     or name, in any case."""
     return newest_first(
@@ -160,7 +160,7 @@ def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
         App,
         "(?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))",
         query,
-        wanted=wanted,
+        paging=paging,
     )
 
 

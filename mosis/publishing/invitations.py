@@ -73,10 +73,10 @@ def offer(db: Connection, caller: Caller, app: App, email: str) -> Invitation:
     return invitation
 
 
-def index(db: Connection, app: App, wanted: PageRequest) -> Page[Invitation]:
+def index(db: Connection, app: App, paging: PageRequest) -> Page[Invitation]:
     """The open invitations and offers of an app, the newest first."""
     return newest_first(
-        db, Invitation, "app_id = ?1 AND expires_at > ?2", app.id, db.clock.now(), wanted=wanted
+        db, Invitation, "app_id = ?1 AND expires_at > ?2", app.id, db.clock.now(), paging=paging
     )
 
 

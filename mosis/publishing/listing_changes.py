@@ -104,12 +104,12 @@ def get(db: Connection, change_id: str, app: App | None = None) -> ListingChange
     )
 
 
-def of_app(db: Connection, app: App, wanted: PageRequest) -> Page[ListingChange]:
+def of_app(db: Connection, app: App, paging: PageRequest) -> Page[ListingChange]:
     """The waiting and the newest decided changes of an app, newest first."""
-    return newest_first(db, ListingChange, "app_id = ?1", app.id, wanted=wanted)
+    return newest_first(db, ListingChange, "app_id = ?1", app.id, paging=paging)
 
 
-def queue(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Page[ListingChange]:
+def queue(db: Connection, caller: Caller, paging: PageRequest, state: str) -> Page[ListingChange]:
     """For reviewers, without the caller's own apps: `waiting` by waiting time, longest first;
     `decided` by decision, newest first."""
     condition, column, order, beyond, start = (
@@ -123,10 +123,10 @@ def queue(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Pa
         f" listing_changes.app_id AND m.developer_id = ?1) AND ({column}, id) {beyond} (?2, ?3)"
         f" ORDER BY {column} {order}, id {order} LIMIT ?4",
         caller.account,
-        *(wanted.after or start),
-        wanted.limit + 1,
+        *(paging.after or start),
+        paging.limit + 1,
     )
-    return page(rows, wanted, lambda row: (getattr(row, column), row.id))
+    return page(rows, paging, lambda row: (getattr(row, column), row.id))
 
 
 def for_reviewer(db: Connection, caller: Caller, change_id: str) -> ListingChange:

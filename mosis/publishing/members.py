@@ -126,16 +126,16 @@ def note(
     audit.add(db, caller, action, subject_id, owner_id=owner, **details)
 
 
-def index(db: Connection, app_id: str, wanted: PageRequest) -> Page[Member]:
+def index(db: Connection, app_id: str, paging: PageRequest) -> Page[Member]:
     """The members of an app, in the order of their ids."""
     rows = db.all(
         f"{_SELECT} WHERE m.app_id = ? AND m.developer_id > ? ORDER BY m.developer_id LIMIT ?",
         app_id,
-        wanted.position or "",
-        wanted.limit + 1,
+        paging.position or "",
+        paging.limit + 1,
         into=Member,
     )
-    return page(rows, wanted, lambda member: (member.developer_id,))
+    return page(rows, paging, lambda member: (member.developer_id,))
 
 
 def get(db: Connection, app_id: str, account: str) -> Member:

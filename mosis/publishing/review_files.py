@@ -58,11 +58,11 @@ def tree(db: Connection, version: Version) -> list[ReviewFile]:
     ]
 
 
-def index(db: Connection, version: Version, wanted: PageRequest) -> Page[ReviewFile]:
+def index(db: Connection, version: Version, paging: PageRequest) -> Page[ReviewFile]:
     """A part of `tree`, by path."""
-    after = wanted.position or ""
+    after = paging.position or ""
     rows = [file for file in tree(db, version) if file.path > after]
-    return page(rows[: wanted.limit + 1], wanted, lambda file: (file.path,))
+    return page(rows[: paging.limit + 1], paging, lambda file: (file.path,))
 
 
 def icon_path(db: Connection, version: Version) -> str:

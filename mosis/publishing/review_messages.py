@@ -83,15 +83,15 @@ def _reviewer_of(db: Connection, version: Version) -> str | None:
 
 
 def index(
-    db: Connection, version: Version, wanted: PageRequest, *, internal: bool
+    db: Connection, version: Version, paging: PageRequest, *, internal: bool
 ) -> Page[Message]:
     """The messages about a version, oldest first; internal ones only with `internal`."""
     rows = db.select(
         Message,
         "version_id = ? AND id > ? AND internal <= ? ORDER BY id LIMIT ?",
         version.id,
-        wanted.position or "",
+        paging.position or "",
         int(internal),
-        wanted.limit + 1,
+        paging.limit + 1,
     )
-    return page(rows, wanted, lambda message: (message.id,))
+    return page(rows, paging, lambda message: (message.id,))

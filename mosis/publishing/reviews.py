@@ -134,14 +134,14 @@ def version_of(db: Connection, review: Review) -> Version:
     return version
 
 
-def index(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Page[Review]:
+def index(db: Connection, caller: Caller, paging: PageRequest, state: str) -> Page[Review]:
     """The queue, without the caller's own apps: `waiting` and `claimed` by waiting time, longest
     first; `decided` by decision, newest first."""
     states = ("approved", "rejected", "withdrawn") if state == "decided" else (state,)
     column, order, beyond = (
         ("decided_at", "DESC", "<") if state == "decided" else ("submitted_at", "ASC", ">")
     )
-    after = wanted.after or (("9999", "") if state == "decided" else ("", ""))
+    after = paging.after or (("9999", "") if state == "decided" else ("", ""))
     rows = db.all(
         f"SELECT {columns(Review, 'reviews')} FROM reviews JOIN versions ON versions.id = reviews.version_id"
         f" JOIN apps ON apps.id = versions.app_id WHERE reviews.state IN ({', '.join('?' * len(states))})"
@@ -154,10 +154,10 @@ def index(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Pa
         caller.account,
         caller.account,
         *after,
-        wanted.limit + 1,
+        paging.limit + 1,
         into=Review,
     )
-    return page(rows, wanted, lambda review: (getattr(review, column), review.id))
+    return page(rows, paging, lambda review: (getattr(review, column), review.id))
 
 
 def claim(db: Connection, caller: Caller, review: Review) -> Review:

@@ -256,9 +256,9 @@ def by_id(db: Connection, version_id: str) -> Version | None:
     return db.find(Version, "id = ?", version_id)
 
 
-def index(db: Connection, app: App, wanted: PageRequest) -> Page[Version]:
+def index(db: Connection, app: App, paging: PageRequest) -> Page[Version]:
     """The versions of an app, newest upload first."""
-    return newest_first(db, Version, "app_id = ?1", app.id, wanted=wanted)
+    return newest_first(db, Version, "app_id = ?1", app.id, paging=paging)
 
 
 # The version string of the newest published version of an app, stable before beta.

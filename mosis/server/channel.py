@@ -18,6 +18,7 @@ import struct
 import termios
 import threading
 from collections import deque
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -34,9 +35,8 @@ from mosis.server.suspension import Suspended
 log = logging.getLogger("mosis.server")
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
-SEND_BYTES = (
-    18_000  # a response is sent when it is complete or this long: head and body leave together
-)
+# a response is sent when it is complete or this long: head and body leave together
+SEND_BYTES = 18_000
 # Sent to one client in one turn, so that a fast reader does not delay the others; nginx's
 # sendfile_max_chunk.
 FLUSH_BYTES = 2 * 1024 * 1024
@@ -44,14 +44,12 @@ FLUSH_BYTES = 2 * 1024 * 1024
 # kernel for a client that sends requests and does not read.
 AHEAD_BYTES = 64 * 1024
 CACHED_AT_ONCE = 2  # pipelined requests that are answered from a cache in one turn
-LINGER_SECONDS = (
-    3.0  # input of a refused client is read and discarded for so long, so that it gets the response
-)
+# input of a refused client is read and discarded for so long, so that it gets the response
+LINGER_SECONDS = 3.0
 WAIT_SECONDS = 30.0  # what one response from a generator may wait for its client in all
 SEND_RATE = 4 * 1024  # bytes a second that a client must take; even a GPRS phone does
-SEND_DEBT_SECONDS = (
-    30.0  # how far a client may fall behind SEND_RATE before its connection is closed
-)
+# how far a client may fall behind SEND_RATE before its connection is closed
+SEND_DEBT_SECONDS = 30.0
 
 
 class Channel(HTTPChannel):
@@ -112,10 +110,8 @@ class Channel(HTTPChannel):
                 if not self._wanted():
                     self._watch(0)
             return
-        if wanted == flags == IN:
-            self.handle_read()
-        else:  # the end of the input is read when nothing runs
-            wasyncore.readwrite(self, flags if wanted & IN else flags & ~IN)
+        # The end of the input is read when nothing runs.
+        wasyncore.readwrite(self, flags if wanted & IN else flags & ~IN)
         self.arm()
 
     def readable(self) -> bool:
@@ -246,7 +242,8 @@ class Channel(HTTPChannel):
         AHEAD_BYTES may wait there (tcp(7), TCP_NOTSENT_LOWAT). Large files are sent in larger steps
         without it."""
         if self._in_kernel() > AHEAD_BYTES:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD_BYTES)
+            with suppress(OSError):  # not every sandbox that stands in for the kernel has it
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD_BYTES)
         self._unread_at = self._sent + AHEAD_BYTES
 
     @property

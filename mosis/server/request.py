@@ -27,9 +27,8 @@ log = logging.getLogger("mosis.server")
 MEMORY_BYTES = 64 * 1024  # of a body; 1,000 connections with small bodies take 64 MiB at most
 BODY_BYTES = 256 * 1024  # read at once of a body: nearly halves the time of a large upload
 MINIMUM_RATE = 16 * 1024  # bytes a second; slower bodies are refused once the allowance is used
-CHUNK_STEP = (
-    4096  # waitress's receiver copies its rest after each chunk: quadratic in what it gets at once
-)
+# waitress's receiver copies its rest after each chunk: quadratic in what it gets at once
+CHUNK_STEP = 4096
 LONGEST_LINE = 8192  # bytes of an unfinished chunk-size line, or of the trailers
 SPARE_FRAMING = 64 * 1024  # bytes that chunk-size lines may take besides a sixteenth of the content
 SPOOL_PREFIX = "body-"
@@ -43,12 +42,8 @@ _ABSOLUTE = re.compile(r"https?://([^/?@]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
 _ONCE = frozenset({"HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING"})
 # Bottle would build URLs from these; the portal's links come from BASE_URL.
 _DROPPED = (
-    "FORWARDED",
-    "X_FORWARDED_HOST",
-    "X_FORWARDED_PROTO",
-    "X_FORWARDED_PORT",
-    "X_FORWARDED_BY",
-)
+    "FORWARDED", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "X_FORWARDED_PORT", "X_FORWARDED_BY",
+)  # fmt: skip
 
 
 LaneName = Literal[
@@ -212,9 +207,8 @@ class Request:
             self._share.release()
 
     def _in_head(self, data: bytes) -> int:
-        head = (self._head + data).lstrip(
-            b"\r\n"
-        )  # empty lines before a request are allowed (RFC 9112, section 2.2)
+        # empty lines before a request are allowed (RFC 9112, section 2.2)
+        head = (self._head + data).lstrip(b"\r\n")
         end = head.find(b"\r\n\r\n")
         if (end if end >= 0 else len(head)) >= self.adj.max_request_header_size:
             raise self._head_too_large(head)

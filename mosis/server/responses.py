@@ -121,9 +121,13 @@ class ApplicationResponse(Head, WSGITask):
         body = found[0] if len(found) == 1 else b"".join(found)
         if found and self.content_length is None:
             self.content_length = len(body)
-        if body:
+        if body and self.has_body and self.content_length == len(body):
+            whole = self.build_response_header() + body
+            self.wrote_header = True
+            self.channel.write_soon(whole)
+        else:
             self.write(body)
-        self._check_length()
+            self._check_length()
 
     def _send_further(self, found: Any) -> None:
         """Send a file, or the pieces of an iterator as they are made."""

@@ -33,9 +33,8 @@ class StockServer(Listening):
             "log_socket_errors": False,
             "max_request_body_size": limit_bytes + 1,  # the first size that waitress refuses
         }
-        logging.getLogger("waitress.queue").setLevel(
-            logging.ERROR
-        )  # a line for each request that waits for a thread
+        # a line for each request that waits for a thread
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         super().__init__(app, self.open(listen), Adjustments(**settings))
 
     def run(self) -> None:
@@ -43,9 +42,8 @@ class StockServer(Listening):
         while not self.stopping:
             self._turn(TICK_SECONDS)
         deadline = monotonic() + self._stop_seconds
-        wasyncore.dispatcher.close(
-            self
-        )  # accepts no new connections; the trigger still wakes the loop
+        # accepts no new connections; the trigger still wakes the loop
+        wasyncore.dispatcher.close(self)
         while monotonic() < deadline and any(
             each.requests or each.total_outbufs_len for each in self.active_channels.values()
         ):

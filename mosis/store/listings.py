@@ -93,7 +93,7 @@ def old_enough(db: Connection, rows: list[Listing], before: str) -> list[Listing
     ]
 
 
-def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Version]:
+def history(db: Connection, package_id: str, paging: PageRequest) -> Page[Version]:
     """The published versions of an app, newest first. Raises NotFound."""
     app_id = db.value(
         "SELECT a.id FROM apps a JOIN developers d ON d.id = a.developer_id"
@@ -107,10 +107,10 @@ def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Versio
         "app_id = ?1 AND state IN ('published', 'halted') AND (?2 IS NULL OR (published_at, id) <"
         " (?2, ?3)) ORDER BY published_at DESC, id DESC LIMIT ?4",
         app_id,
-        *(wanted.after or (None, None)),
-        wanted.limit + 1,
+        *(paging.after or (None, None)),
+        paging.limit + 1,
     )
-    return page(rows, wanted, lambda version: (version.published_at, version.id))
+    return page(rows, paging, lambda version: (version.published_at, version.id))
 
 
 def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
@@ -144,14 +144,14 @@ def signing_key(db: Connection, version_id: str) -> str:
     )
 
 
-def categories(db: Connection, wanted: PageRequest) -> Page[tuple[str, int]]:
+def categories(db: Connection, paging: PageRequest) -> Page[tuple[str, int]]:
     """The categories by name, each with its number of published apps."""
     rows = db.all(
         "SELECT category, count(*) FROM listings WHERE (?1 IS NULL OR category > ?1) GROUP BY category ORDER BY category LIMIT ?2",
-        wanted.position,
-        wanted.limit + 1,
+        paging.position,
+        paging.limit + 1,
     )
-    return page(rows, wanted, lambda category: (category[0],))
+    return page(rows, paging, lambda category: (category[0],))
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Change:
         return "removed" if self.removed else "added" if self.added > after else "updated"
 
 
-def changes(db: Connection, after: int, wanted: PageRequest) -> Page[Change]:
+def changes(db: Connection, after: int, paging: PageRequest) -> Page[Change]:
     """The last change of each app that has changed after a number, in order. Raises Malformed
     `bad_cursor` for a number that the store has not reached: its database is an older one."""
     newest = db.value("SELECT coalesce(max(number), 0) FROM store_changes")
@@ -186,8 +186,8 @@ def changes(db: Connection, after: int, wanted: PageRequest) -> Page[Change]:
         "SELECT c.number, c.package_id, c.added, c.removed, l.version, l.version_code, l.sha256, l.updated_at"
         " FROM store_changes c LEFT JOIN listings l ON l.package_id = c.package_id"
         " WHERE c.number > ? ORDER BY c.number LIMIT ?",
-        max(after, wanted.position or 0),
-        wanted.limit + 1,
+        max(after, paging.position or 0),
+        paging.limit + 1,
         into=Change,
     )
-    return page(rows, wanted, lambda change: (change.number,))
+    return page(rows, paging, lambda change: (change.number,))

@@ -69,23 +69,23 @@ def position_types(query: Query) -> tuple[type, ...]:
     return _TYPES[query.order]
 
 
-def index(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
+def index(db: Connection, paging: PageRequest, query: Query) -> Page[Listing]:
     """Published apps. Rows inserted between two pages neither repeat nor hide others. Raises
     Malformed `bad_cursor`."""
-    if wanted.after and wanted.after[0] != query.order:
+    if paging.after and paging.after[0] != query.order:
         raise Malformed(
             "bad_cursor", "This cursor belongs to a list with another sort; start again without it."
         )
     if not query.text.strip():
-        return _browse(db, wanted, query)
+        return _browse(db, paging, query)
     words = spaced_words(query.text)
     if not words:
         return Page([], None)
     if query.order == "relevance":
-        return _ranked(db, wanted, query, words)
+        return _ranked(db, paging, query, words)
     until = monotonic() + BUDGET_SECONDS
     numbers = _numbers(db, _match(words, query), 1 << 62, CANDIDATES * 4, until)
-    return _sorted(db, wanted, query, numbers)
+    return _sorted(db, paging, query, numbers)
 
 
 def spaced_words(text: str) -> list[str]:
@@ -121,7 +121,7 @@ def _is_word_letter(letter: str) -> bool:
     return kind[0] in "LN" or kind == "Co"
 
 
-def _browse(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
+def _browse(db: Connection, paging: PageRequest, query: Query) -> Page[Listing]:
     """Without a text: walk an index. A rare tag is looked up instead, and its few apps are sorted."""
     column, direction, beyond = _ORDERS[query.order]
     where, values = ["true"], []
@@ -130,7 +130,7 @@ def _browse(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
             "SELECT number FROM listing_tags WHERE tag = ? LIMIT ?", query.tag, CANDIDATES + 1
         )
         if len(tagged) <= CANDIDATES:
-            return _sorted(db, wanted, query, [number for (number,) in tagged])
+            return _sorted(db, paging, query, [number for (number,) in tagged])
         where.append(
             "EXISTS (SELECT 1 FROM listing_tags t WHERE t.tag = ? AND t.number = +listings.number)"
         )
@@ -144,29 +144,29 @@ def _browse(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
     # SQLite seeks by the first column of a row value only, and thousands of apps have equal
     # download counts: so the rows with an equal value are read first, then the others.
     seeks: list[tuple[str, tuple[Any, ...]]] = [("true", ())]
-    if wanted.after:
-        _, value, number = wanted.after
+    if paging.after:
+        _, value, number = paging.after
         seeks = [
             (f"{column} = ? AND number {beyond} ?", (value, number)),
             (f"{column} {beyond} ?", (value,)),
         ]
     rows: list[Listing] = []
     for seek, position in seeks:
-        if len(rows) <= wanted.limit:
+        if len(rows) <= paging.limit:
             rows += db.select(
                 Listing,
                 f"{' AND '.join([*where, seek])} ORDER BY {column} {direction}, number {direction} LIMIT ?",
                 *values,
                 *position,
-                wanted.limit + 1 - len(rows),
+                paging.limit + 1 - len(rows),
             )
-    return _aged(db, _page(rows, wanted, query.order), query)
+    return _aged(db, _page(rows, paging, query.order), query)
 
 
-def _sorted(db: Connection, wanted: PageRequest, query: Query, numbers: list[int]) -> Page[Listing]:
+def _sorted(db: Connection, paging: PageRequest, query: Query, numbers: list[int]) -> Page[Listing]:
     """Up to a few thousand apps, filtered and sorted in memory."""
     column, direction, _ = _ORDERS[query.order]
-    seek, position = _seek(wanted, query)
+    seek, position = _seek(paging, query)
     aged, before = _age(query)
     chosen = db.all(
         f"SELECT number FROM {' AND '.join([_AMONG, *aged, *seek])} ORDER BY +{column} {direction}, number {direction} LIMIT ?",
@@ -177,9 +177,9 @@ def _sorted(db: Connection, wanted: PageRequest, query: Query, numbers: list[int
         query.tag,
         *before,
         *position,
-        wanted.limit + 1,
+        paging.limit + 1,
     )
-    found = _page(_listings(db, [number for (number,) in chosen]), wanted, query.order)
+    found = _page(_listings(db, [number for (number,) in chosen]), paging, query.order)
     return _aged(db, found, query)
 
 
@@ -199,17 +199,17 @@ def _listings(db: Connection, numbers: list[int]) -> list[Listing]:
     return [found[number] for number in numbers if number in found]
 
 
-def _seek(wanted: PageRequest, query: Query) -> tuple[list[str], tuple[Any, ...]]:
+def _seek(paging: PageRequest, query: Query) -> tuple[list[str], tuple[Any, ...]]:
     """The condition for the rows behind the cursor, and its values."""
     column, _, beyond = _ORDERS[query.order]
-    return ([f"({column}, number) {beyond} (?, ?)"], wanted.after[1:]) if wanted.after else ([], ())
+    return ([f"({column}, number) {beyond} (?, ?)"], paging.after[1:]) if paging.after else ([], ())
 
 
-def _ranked(db: Connection, wanted: PageRequest, query: Query, words: list[str]) -> Page[Listing]:
+def _ranked(db: Connection, paging: PageRequest, query: Query, words: list[str]) -> Page[Listing]:
     """Best rank first. The cursor holds the newest app of the first page; later apps are left out
     of this list."""
-    ceiling, *after = wanted.after[1:] if wanted.after else (1 << 62,)
-    if not wanted.after:
+    ceiling, *after = paging.after[1:] if paging.after else (1 << 62,)
+    if not paging.after:
         ceiling = db.value("SELECT max(number) FROM listings") or 0
     ranks: dict[int, int] = {}
     until = monotonic() + BUDGET_SECONDS
@@ -232,9 +232,9 @@ def _ranked(db: Connection, wanted: PageRequest, query: Query, words: list[str])
     if after:
         place = (after[0], -after[1], -after[2])
         order = [each for each in order if each > place]
-    chosen = order[: wanted.limit]
+    chosen = order[: paging.limit]
     rows = old_enough(db, _listings(db, [-number for _, _, number in chosen]), query.before)
-    if len(order) <= wanted.limit:
+    if len(order) <= paging.limit:
         return Page(rows, None)
     rank, downloads, number = chosen[-1]
     return Page(rows, cursor(("relevance", ceiling, rank, -downloads, -number)))
@@ -271,10 +271,10 @@ def _numbers(db: Connection, match: str, ceiling: int, most: int, until: float) 
     return [number for (number,) in rows]
 
 
-def _page(rows: list[Listing], wanted: PageRequest, order: str) -> Page[Listing]:
-    if len(rows) <= wanted.limit:
+def _page(rows: list[Listing], paging: PageRequest, order: str) -> Page[Listing]:
+    if len(rows) <= paging.limit:
         return Page(rows, None)
-    last = rows[wanted.limit - 1]
+    last = rows[paging.limit - 1]
     return Page(
-        rows[: wanted.limit], cursor((order, getattr(last, _ORDERS[order][0]), last.number))
+        rows[: paging.limit], cursor((order, getattr(last, _ORDERS[order][0]), last.number))
     )

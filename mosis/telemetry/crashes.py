@@ -112,10 +112,10 @@ def fingerprint(kind: str, frames: list[str], message: str) -> str:
     ).hexdigest()[:32]
 
 
-def index(db: Connection, app_id: str, wanted: PageRequest, state: str | None) -> Page[Group]:
+def index(db: Connection, app_id: str, paging: PageRequest, state: str | None) -> Page[Group]:
     """The groups of an app, newest first."""
     where = "app = (SELECT id FROM apps WHERE app_id = ?1) AND (?2 IS NULL OR state = ?2)"
-    return newest_first(db, Group, where, app_id, state, wanted=wanted)
+    return newest_first(db, Group, where, app_id, state, paging=paging)
 
 
 def get(db: Connection, app_id: str, group_id: str) -> Group:

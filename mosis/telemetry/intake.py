@@ -21,9 +21,8 @@ from mosis.telemetry.shares import Shares
 from mosis.validation import check, findings, timestamps
 from mosis.validation.strict_json import dump_json
 
-OLDEST_SECONDS = (
-    30 * DAY
-)  # an older event is dated with the time of its arrival, because the clock was probably wrong
+# an older event is dated with the time of its arrival, because the clock was probably wrong
+OLDEST_SECONDS = 30 * DAY
 SEEN_DAYS = 7  # how long a batch_id is stored
 EXPLAINED = 3  # rejected events that the response explains
 OTHER = "other"

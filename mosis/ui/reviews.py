@@ -79,12 +79,12 @@ class Row:
 def index(db: Connection, caller: Caller, page: Page) -> bytes:
     """Reviews that are waiting, claimed or decided, except those of apps that the caller works on."""
     state = str(read_choice("state", *STATES, default="waiting"))
-    wanted = page.request(str, str)
-    found = reviews.index(db, caller, wanted, state)
+    paging = page.request(str, str)
+    found = reviews.index(db, caller, paging, state)
     # the first page shows the listing changes too
     changes = (
         listing_changes.queue(db, caller, PageRequest(LISTINGS), state)
-        if state in LISTING_STATES and not wanted.after
+        if state in LISTING_STATES and not paging.after
         else None
     )
     return page.render(

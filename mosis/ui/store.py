@@ -50,8 +50,8 @@ def index(env: Context, db: Connection, page: Page) -> bytes | HTTPResponse:
         asked.getunicode("tag", ""),
         sort,
     )
-    wanted = replace(read_page(*search.position_types(query)), limit=CARDS)
-    found = search.index(db, wanted, query)
+    paging = replace(read_page(*search.position_types(query)), limit=CARDS)
+    found = search.index(db, paging, query)
     categories = listings.categories(db, PageRequest(100))
     return page.render(
         "store.tpl",
@@ -62,7 +62,7 @@ def index(env: Context, db: Connection, page: Page) -> bytes | HTTPResponse:
         categories=categories.rows,
         sorts=SORTS,
         searched=bool(query.text.strip() or query.category or query.tag),
-        first=wanted.after is None,
+        first=paging.after is None,
         canonical=env.url("/"),
     )
 

@@ -35,13 +35,8 @@ if TYPE_CHECKING:
 
 # Paths that pages of other origins may read (https://fetch.spec.whatwg.org/#http-cors-protocol): public, without credentials.
 CROSS_ORIGIN = (
-    "/store/",
-    "/packages/",
-    "/assets/",
-    "/.well-known/",
-    "/feed",
-    "/docs/manifest.schema.json",
-)
+    "/store/", "/packages/", "/assets/", "/.well-known/", "/feed", "/docs/manifest.schema.json",
+)  # fmt: skip
 CORS = [
     ("Access-Control-Allow-Origin", "*"),
     (
@@ -54,7 +49,9 @@ PREFLIGHT = [
     ("Access-Control-Allow-Headers", "If-None-Match, If-Modified-Since, If-Range, Range"),
     ("Access-Control-Max-Age", "86400"),
 ]
-ONLY_WITH_BODY = frozenset({"content-type", "content-encoding"})
+OF_BODY = frozenset({"content-type", "content-encoding"})
+OF_ONE_RESPONSE = frozenset({"etag", "link", "last-modified"})
+MOST_HEADS = 16  # of a route
 
 # Query parameters that are part of a cache key. Unknown ones are left out: otherwise each random one would be another entry.
 # Those of other APIs are in, because they are refused.
@@ -119,39 +116,64 @@ def _key(path: str, query: str, known: frozenset[str]) -> str:
 
 
 @dataclass(frozen=True)
-class CachedResponse:
-    """A response in the cache, in the forms that both exits need."""
+class CommonHead:
+    """What the heads of many cached responses of a route have in common, so that it is in memory once."""
 
-    body: bytes
-    headers: list[tuple[str, str]]
-    tag: str
     route: bottle.Route
-    public: bool  # whether shared caches may store it
-    limit: str  # the rate limit for its requests
-    lines: bytes  # of the head of a 200, but for those about one caller
+    headers: tuple[tuple[str, str], ...]
+    public: bool  # whether shared caches may store them
+    limit: str  # the rate limit for requests of the route
+    lines: bytes  # of a 200
     lines_unchanged: bytes  # of a 304
+
+    @classmethod
+    def of(cls, headers: tuple[tuple[str, str], ...], route: bottle.Route) -> "CommonHead":
+        """The one of these headers, which each route remembers."""
+        found: CommonHead | None = route.heads.get(headers)
+        if found is None:
+            final = final_headers("GET", route.rule, [*headers], route, [])
+            unchanged = header_lines(each for each in final if each[0].lower() not in OF_BODY)
+            lines, limit = header_lines(final), limit_of(route)
+            found = cls(route, headers, is_public(headers), limit, lines, unchanged)
+            if len(route.heads) >= MOST_HEADS:
+                route.heads.clear()
+            route.heads[headers] = found
+        return found
+
+
+@dataclass(frozen=True)
+class CachedResponse:
+    """A response in the cache, for both exits."""
+
+    head: CommonHead
+    own: tuple[tuple[str, str], ...]  # headers
+    lines: bytes  # of these headers
+    body: bytes
+    tag: str
 
     @property
     def size_bytes(self) -> int:
-        """About what it takes in memory."""
-        lines = len(self.lines) + len(self.lines_unchanged)
-        return len(self.body) + lines + 150 * len(self.headers)
+        """About what it takes in memory (tracemalloc)."""
+        return len(self.body) + 2 * len(self.lines) + 110 * len(self.own) + 250
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers of a 200, without those that are the same everywhere."""
+        return [*self.head.headers, *self.own]
 
     @classmethod
     def of(
         cls, body: bytes, headers: list[tuple[str, str]], tag: str, route: bottle.Route
     ) -> "CachedResponse":
         """From the body and Bottle's headers, of a GET."""
-        final = final_headers("GET", route.rule, headers, route, [])
-        unchanged = [each for each in final if each[0].lower() not in ONLY_WITH_BODY]
-        lines = header_lines([*final, ("Content-Length", str(len(body)))])
-        public, limit = is_public(headers), limit_of(route)
-        return cls(body, headers, tag, route, public, limit, lines, header_lines(unchanged))
+        own = tuple(each for each in headers if each[0].lower() in OF_ONE_RESPONSE)
+        common = tuple(each for each in headers if each not in own)
+        return cls(CommonHead.of(common, route), own, header_lines(own), body, tag)
 
 
 def gzip_form(env: Context, plain: CachedResponse) -> CachedResponse | None:
     """The compressed form of a cached response, if it is in the cache."""
-    key = form_key(plain.route, plain.headers)
+    key = form_key(plain.head.route, plain.headers)
     found: CachedResponse | None = env.cache.get(key, None, again=True, room="gzip")
     return found
 
@@ -242,22 +264,25 @@ class CachedResponses:
                 cached = gzip_form(self.env, cached)  # made by the application, not in the loop
             if cached is None:
                 return None
-            taken = self._count(request, cached.limit)
+            head = cached.head
+            taken = self._count(request, head.limit)
         except (LimitReached, Unavailable):
             return None
         request_id = request_id_of(sent.get("X_REQUEST_ID", ""))
-        status, lines, body = "200 OK", cached.lines, cached.body
         if "IF_NONE_MATCH" in sent and names_tag(sent["IF_NONE_MATCH"], cached.tag):
-            status, lines, body = "304 Not Modified", cached.lines_unchanged, b""
-        if not cached.public:
+            status, lines, body = "304 Not Modified", head.lines_unchanged + cached.lines, b""
+        else:
+            status, body = "200 OK", cached.body
+            lines = b"%b%bContent-Length: %d\r\n" % (head.lines, cached.lines, len(body))
+        if not head.public:
             lines += header_lines(headers_of_caller(request_id, (taken,) if taken else ()))
         took = time.perf_counter() - started
-        self.app.record(request_id, "GET", cached.route, int(status[:3]), len(body), took)
+        self.app.record(request_id, "GET", head.route, int(status[:3]), len(body), took)
         return status, lines, body
 
     def _is_compressed(self, cached: CachedResponse, least: int) -> bool:
         on = self.env.config.compression
-        return on and len(cached.body) >= least and takes_part(cached.route)
+        return on and len(cached.body) >= least and takes_part(cached.head.route)
 
     def _count(self, request: Request, limit: str) -> Taken | None:
         """Count the request for its network. Raises LimitReached."""

@@ -33,12 +33,12 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any] | bott
     """The caller's events in order. With `wait`, an empty list is delayed until there is an event."""
     if EVENT_STREAM in bottle.request.get_header("Accept", ""):
         return stream(env, db, caller)
-    seconds, wanted = wait_seconds(), read_page(int)
+    seconds, paging = wait_seconds(), read_page(int)
     if after := bottle.request.query.get("after"):
-        wanted = PageRequest(wanted.limit, wanted.after or (events.number_of(db, caller, after),))
-    page = events.after(db, caller, wanted)
+        paging = PageRequest(paging.limit, paging.after or (events.number_of(db, caller, after),))
+    page = events.after(db, caller, paging)
     if not page.rows and seconds:
-        wait(env, caller.account, seconds, lambda: bool(events.after(db, caller, wanted).rows))
+        wait(env, caller.account, seconds, lambda: bool(events.after(db, caller, paging).rows))
     return listed("events", page, [public(each) for each in page.rows])
 
 
@@ -52,10 +52,10 @@ def stream(env: Context, db: Connection, caller: Caller) -> bottle.HTTPResponse:
     number = _position(db, caller, last)
     if number is None:
         return _streamed(f"id: {events.newest_id(db, caller) or FIRST}\n\n")
-    wanted = PageRequest(100, (number,))
-    rows = events.after(db, caller, wanted).rows
+    paging = PageRequest(100, (number,))
+    rows = events.after(db, caller, paging).rows
     if not rows:
-        changed = lambda: bool(events.after(db, caller, wanted).rows)  # noqa: E731
+        changed = lambda: bool(events.after(db, caller, paging).rows)  # noqa: E731
         wait(env, caller.account, LONGEST_SECONDS, changed)
         return _streamed(": nothing new\n\n")
     return _streamed("".join(_message(each) for each in rows))

@@ -320,9 +320,8 @@ class Errors:
                 return callback(**arguments)
             except PortalError as error:
                 request_id = bottle.request.environ["mosis.request_id"]
-                if (
-                    error.__cause__ is not None and problems.status(error.code) >= 500
-                ):  # a disk or the database
+                # a disk or the database
+                if error.__cause__ is not None and problems.status(error.code) >= 500:
                     log.error(
                         "failed",
                         extra={

@@ -323,9 +323,8 @@ def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any)
         parts = [(key, value) for key, value in query.allitems() if key in known] + [
             ("cursor", page.next_cursor)
         ]
-        address = (
-            bottle.request.fullpath + "?" + bottle.urlencode(parts, encoding="latin-1")
-        )  # as decoded by Bottle
+        # as decoded by Bottle
+        address = bottle.request.fullpath + "?" + bottle.urlencode(parts, encoding="latin-1")
         bottle.response.set_header("Link", f'<{address}>; rel="next"')
     return {name: shown, "next_cursor": page.next_cursor, **more}
 

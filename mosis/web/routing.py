@@ -31,14 +31,10 @@ UNVERSIONED = (
     "/ui/",
 )
 _WILDCARD: Final = re.compile(r"([^<>:]*)<([a-z_]+)(:int|:path)?>([^<>:]*)")
-METHODS = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-)  # clients may send any word as the method
-KNOWN_METHODS = METHODS | {
-    "TRACE",
-    "CONNECT",
-    "QUERY",
-}  # registered at IANA and taken nowhere: 405, others 501
+# clients may send any word as the method
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# registered at IANA and taken nowhere: 405, others 501
+KNOWN_METHODS = METHODS | {"TRACE", "CONNECT", "QUERY"}
 
 
 def own_path(prefix: str, path: str) -> str:
@@ -100,6 +96,7 @@ class Route(bottle.Route):  # type: ignore[misc]
         self.name = None
         self.plugins: list[Any] = []
         self.skiplist = skipped
+        self.heads: dict[Any, Any] = {}  # of cached responses, see mosis/web/answers.py
         self.config = options
 
 

@@ -38,8 +38,8 @@ def routes(app: bottle.Bottle) -> None:
 @operation(list_of("changes", CHANGE, last=int), query=AFTER)
 def changes(db: Connection) -> dict[str, Any]:
     """Apps that were added to the store, changed or removed, in order: the last change of each app."""
-    after, wanted = read_number("after", LARGEST_NUMBER), read_page(int)
-    page = listings.changes(db, after, wanted)
-    last = page.rows[-1].number if page.rows else max(after, wanted.position or 0)
+    after, paging = read_number("after", LARGEST_NUMBER), read_page(int)
+    page = listings.changes(db, after, paging)
+    last = page.rows[-1].number if page.rows else max(after, paging.position or 0)
     rows = [shown(CHANGE, each, change=each.kind(after)) for each in page.rows]
     return listed("changes", page, rows, last=last)

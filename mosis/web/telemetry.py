@@ -192,8 +192,8 @@ def public_receipt(receipt: Receipt) -> Json:
 @operation(list_of("batches", dict, crash_reports=many(dict), days=many(dict)))
 def export(env: Context, device_id: str) -> Json:
     """Everything stored about a device, for anybody who knows its id."""
-    wanted = read_page(int)
-    stored = devices.export(env, _device(device_id), wanted.position or 0, wanted.limit)
+    paging = read_page(int)
+    stored = devices.export(env, _device(device_id), paging.position or 0, paging.limit)
     page = Page(stored.batches, None if stored.last is None else cursor((stored.last,)))
     return listed(
         "batches", page, stored.batches, crash_reports=stored.crash_reports, days=stored.days

@@ -311,7 +311,7 @@ def test_with_the_standard_library_alone(offline: Mosis, python: str) -> None:
         assert "signature_invalid" in process.communicate(timeout=120)[0]
 
 
-def test_an_old_python_is_told_so(offline: Mosis) -> None:
+def test_an_old_python_is_refused_with_a_message(offline: Mosis) -> None:
     old = [
         *Path.home().glob(".pyenv/versions/2.7*/bin/python"),
         *Path.home().glob(".pyenv/versions/3.10*/bin/python"),

@@ -274,7 +274,7 @@ LIMITS: dict[str, tuple[Any, set[str]]] = {
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_a_limit_is_kept_to_the_byte(limit: str) -> None:
+def test_a_limit_is_exact_to_the_byte(limit: str) -> None:
     make, expected = LIMITS[limit]
     assert codes(make()) - {"digest_unlisted", "digest_extra"} == expected
 

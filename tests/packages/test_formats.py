@@ -150,7 +150,7 @@ def test_archives_of_other_tools_are_taken(tmp_path: Path, name: str) -> None:
     assert findings(tmp_path, GOOD[name]) == []
 
 
-def test_a_manifest_with_a_byte_order_mark_is_told_so(tmp_path: Path) -> None:
+def test_a_byte_order_mark_in_a_manifest_is_reported(tmp_path: Path) -> None:
     content = files_of(manifest_of())
     content["manifest.json"] = b"\xef\xbb\xbf" + content["manifest.json"]
     (found,) = findings(tmp_path, archive(signed(content, KEY.sign)))
@@ -224,7 +224,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_wrong_with_an_archive_says_what_to_do(tmp_path: Path, name: str) -> None:
+def test_errors_in_an_archive_say_what_to_do(tmp_path: Path, name: str) -> None:
     content, code, advice = BAD[name]
     found = findings(tmp_path, content)
     assert any(each == code and advice in detail for each, detail in found), found
@@ -335,8 +335,6 @@ SOURCES: list[tuple[str, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("ending", "content", "message"), SOURCES)
-def test_what_is_wrong_with_a_source_says_what_to_do(
-    ending: str, content: bytes, message: str
-) -> None:
+def test_errors_in_a_source_say_what_to_do(ending: str, content: bytes, message: str) -> None:
     found = [*KINDS[ending](f"assets/a.{ending}", content, Contents(frozenset(), {}))]
     assert any(message in each.detail for each in found), found

@@ -90,7 +90,7 @@ def test_a_good_manifest(changes: dict[str, Any]) -> None:
         *[({name: None}, f"/{name}", "required") for name in manifest_of() if name != "permissions"],
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_where_it_stands(
+def test_errors_are_reported_with_their_place(
     changes: dict[str, Any], pointer: str, code: str
 ) -> None:
     assert (pointer, code) in found(**changes)

@@ -157,7 +157,7 @@ class TestTrustedPublishers:
             ("=1", "one claim in each line"),
         ],
     )
-    def test_what_is_wrong_is_said_and_what_was_typed_stays(
+    def test_errors_are_reported_and_what_was_typed_stays(
         self, client: Client, alice: Account, owner: Browser, claims: str, why: str
     ) -> None:
         page = owner.send(owner.open(TRUSTED), TRUSTED, issuer=GITHUB, claims=claims)

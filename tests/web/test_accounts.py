@@ -65,7 +65,7 @@ def test_an_address_has_one_account_whatever_its_case(client: Client) -> None:
     ({"name": 7}, "/name", "wrong_type"),
     ({"role": "admin"}, "/role", "unknown_field"),
 ])  # fmt: skip
-def test_what_is_wrong_with_a_registration_is_said(
+def test_errors_in_a_registration_are_reported(
     client: Client, change: dict[str, Any], pointer: str, code: str
 ) -> None:
     answer = client.post("/v1/auth/register", ACCOUNT | change).expect(422, code="invalid")

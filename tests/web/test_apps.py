@@ -49,7 +49,7 @@ def test_a_package_id_is_taken_once(client: Client) -> None:
     ({"homepage": "javascript:alert(1)"}, "/homepage"), ({"developer_id": "me"}, "/developer_id"),
     ({"category": "A B"}, "/category"),
 ])  # fmt: skip
-def test_what_is_wrong_with_an_app_is_said(
+def test_errors_in_an_app_are_reported(
     client: Client, change: dict[str, Any], pointer: str
 ) -> None:
     answer = client.post("/v1/apps", APP | change, as_=client.register()).expect(
@@ -81,7 +81,7 @@ def test_lists_come_in_pages_that_stay_right_while_rows_are_added(client: Client
     "query",
     ["limit=0", "limit=101", "limit=x", "limit=1e1", "cursor=x", "cursor=WzFd", "status=gone"],
 )
-def test_bad_queries_are_said(client: Client, query: str) -> None:
+def test_bad_queries_are_reported(client: Client, query: str) -> None:
     client.get(f"/v1/apps?{query}", as_=client.register()).expect(400)
 
 

@@ -183,7 +183,7 @@ def test_pages_for_everybody_have_two_forms_and_pages_with_a_form_token_one(
         assert "content-encoding" not in answer.headers, path
 
 
-def test_lists_with_one_body_and_two_next_pages_are_told_apart(client: Client) -> None:
+def test_lists_with_one_body_and_two_next_pages_are_distinguished(client: Client) -> None:
     alice = client.register()
     for name in ("one", "two"):
         client.app_of(alice, f"com.acme.{name}")

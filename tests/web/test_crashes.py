@@ -120,7 +120,7 @@ def test_resolved_and_back(client: Client, alice: Account, clock: FakeClock) -> 
     ).expect(412)
 
 
-def test_owners_are_told_once_of_each_group(client: Client, alice: Account) -> None:
+def test_owners_are_notified_once_of_each_group(client: Client, alice: Account) -> None:
     report(client)
     report(client, device=2)
     db = client.env.db.connection()

@@ -173,7 +173,7 @@ def test_a_bad_form_is_refused(client: Client, body: bytes) -> None:
     {"client_name": "x", "scope": "root"},
     {"client_name": "", "scopes": ["apps:read"]}, {"client_name": "a\nb", "scopes": ["apps:read"]},
 ])  # fmt: skip
-def test_what_is_wrong_with_the_beginning_is_said(client: Client, body: dict[str, object]) -> None:
+def test_errors_in_the_first_request_are_reported(client: Client, body: dict[str, object]) -> None:
     client.post("/v1/auth/device", body).expect(422, "invalid")
     client.post("/v1/auth/token", {"grant_type": "password", "device_code": "x"}).expect(
         400, "unsupported_grant_type"

@@ -123,7 +123,7 @@ def test_the_linter_finds_nothing_in_refusals_of_any_address(world: World) -> No
     assert {401, 404, 405, 415} <= seen
 
 
-def test_what_is_of_another_kind_is_told_which_kinds_there_are(world: World) -> None:  # noqa: F811
+def test_an_unsupported_media_type_is_refused_with_the_supported_ones(world: World) -> None:  # noqa: F811
     """RFC 9110, section 15.5.16."""
     kinds: dict[str, set[str]] = {}
     for route in ROUTES:

@@ -68,7 +68,7 @@ def test_a_key_counts_for_one_person_credential_and_path(client: Client) -> None
     client.post("/v1/apps", NOTES, as_=key, headers=with_key()).expect(409, "package_id_taken")
 
 
-def test_a_refusal_is_not_kept(client: Client) -> None:
+def test_a_refusal_is_not_cached(client: Client) -> None:
     alice = client.register()
     client.post("/v1/apps", NOTES | {"name": ""}, as_=alice, headers=with_key()).expect(
         422, "invalid"
@@ -76,7 +76,7 @@ def test_a_refusal_is_not_kept(client: Client) -> None:
     client.post("/v1/apps", NOTES, as_=alice, headers=with_key()).expect(201)
 
 
-def test_an_answer_is_kept_for_a_day(client: Client, clock: FakeClock) -> None:
+def test_a_response_is_stored_for_a_day(client: Client, clock: FakeClock) -> None:
     alice = client.register()
     message = {"name": "ci", "scopes": ["apps:read"]}
     first = client.post("/v1/keys", message, as_=alice, headers=with_key()).expect(201)
@@ -171,7 +171,7 @@ def test_at_once_fifty_are_one(client: Client) -> None:
     assert len(client.get("/v1/keys", as_=alice)["keys"]) == 1
 
 
-def test_what_runs_already_is_told_apart_from_what_is_done(client: Client, env: Context) -> None:
+def test_what_runs_already_is_distinguished_from_what_is_done(client: Client, env: Context) -> None:
     alice = client.register()
     with ThreadPoolExecutor(2) as pool:
         with env.db.writers:  # nobody can write: one of the two waits, and the other is refused
@@ -301,7 +301,7 @@ def test_killed_in_between_it_is_still_done_once(tmp_path: Path, least: int) -> 
             ).fetchall() == [(f"cycle {cycle}", 1) for cycle in sorted(range(cycles), key=str)]
 
 
-def test_an_upload_is_replayed_too_and_its_body_is_the_package_and_what_is_said(
+def test_an_upload_is_replayed_if_package_and_parameters_are_the_same(
     client: Client, clock: FakeClock
 ) -> None:
     alice = client.register()

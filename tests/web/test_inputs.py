@@ -386,9 +386,7 @@ def test_the_ends_of_time_are_times_or_refused(client: Client) -> None:
 @pytest.mark.parametrize(
     "agent", ["\u2028Bcc: eve@example.net", "\x85x", "a\u202egnp.exe", "\x1fx", "😀", "\ud800"]
 )
-def test_whatever_a_program_calls_itself_its_owner_is_told_of_it(
-    client: Client, agent: str
-) -> None:
+def test_the_owner_is_notified_whatever_a_user_agent_claims(client: Client, agent: str) -> None:
     alice = client.register()
     sent = {"User-Agent": agent.encode("utf-8", "surrogatepass").decode("latin-1")}
     client.sign_in(alice, headers=sent, address="192.0.2.1")

@@ -193,7 +193,7 @@ def test_an_expired_or_revoked_key_is_refused_at_once(
     ({"expires_at": "2027-02-30T00:00:00Z"}, "/expires_at"), ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
     ({"role": "owner"}, "/role"), ({"hash": "x"}, "/hash"),
 ])  # fmt: skip
-def test_what_is_wrong_with_a_key_is_said(
+def test_errors_in_a_key_are_reported(
     client: Client, alice: Account, body: dict[str, Any], pointer: str
 ) -> None:
     refused = client.post(
@@ -235,7 +235,7 @@ def test_last_use_is_known_to_the_minute(client: Client, alice: Account, clock: 
     assert client.get("/v1/keys", as_=alice)["keys"][0]["last_used_at"] == "2027-01-15T08:01:00Z"
 
 
-def test_whoever_presents_a_leaked_key_revokes_it_and_its_owner_is_told(
+def test_whoever_presents_a_leaked_key_revokes_it_and_its_owner_is_notified(
     client: Client, alice: Account
 ) -> None:
     made = new_key(client, alice)
@@ -384,7 +384,7 @@ def test_a_report_must_be_signed_by_the_configured_scanner(
     send(keys_of["first"], "first", body).expect(503, "provider_unavailable")
 
 
-def test_an_owner_is_told_once_before_a_key_ends(
+def test_an_owner_is_notified_once_before_a_key_expires(
     client: Client, alice: Account, clock: FakeClock
 ) -> None:
     new_key(client, alice, expires_at="2027-01-25T08:00:00Z")

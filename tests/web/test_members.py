@@ -276,7 +276,7 @@ class TestRoles:
         client.post(f"{at}/versions/1.0.0/publish", as_=alice).expect(409, "signing_key_revoked")
         assert "signing key" in client.get(f"{at}/versions/1.0.0", as_=alice)["next_step"]
 
-    def test_every_owner_is_told_of_every_release(self, client: Client, alice: Account) -> None:
+    def test_every_owner_is_notified_of_every_release(self, client: Client, alice: Account) -> None:
         bob, carol = with_key(client, client.register("bob")), client.register("carol")
         client.joins(bob, NOTES, "publisher")
         client.joins(carol, NOTES, "owner")

@@ -66,7 +66,7 @@ def test_requests_are_counted_by_route_and_status_with_their_times(client: Clien
     assert "rubbish" not in client.get("/metrics", address=HERE).body.decode()
 
 
-def test_uploads_jobs_and_the_queue_are_told(client: Client, env: Context) -> None:
+def test_uploads_jobs_and_the_queue_are_exported(client: Client, env: Context) -> None:
     alice = client.register()
     draft = client.app_of(alice)
     client.upload(draft, client.package(alice, draft), as_=alice).expect(201)
@@ -100,7 +100,7 @@ def test_a_job_that_fails_is_counted_as_such(client: Client, env: Context) -> No
     assert value(client, "portal_jobs_total", kind="check_version", result="failed") == 1
 
 
-def test_hits_of_the_cache_and_sizes_are_told(client: Client, env: Context) -> None:
+def test_cache_hits_and_sizes_are_exported(client: Client, env: Context) -> None:
     for _ in range(3):
         client.get("/v1/store/apps").expect(200)
     assert value(client, "portal_cache_requests_total", result="hit") == 2
@@ -151,7 +151,7 @@ class TestOff:
         client.get("/metrics", address=HERE).expect(404)
 
 
-def test_a_database_that_cannot_be_read_is_a_value_and_the_rest_is_told(
+def test_an_unreadable_database_is_a_metric_and_the_others_are_exported(
     env: Context, tmp_path: Path
 ) -> None:
     read = figures(

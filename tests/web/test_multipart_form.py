@@ -299,7 +299,7 @@ def test_a_parameter_stands_in_the_query_or_in_the_form(client: Client, alice: A
     assert (made["channel"], made["release_notes"]) == ("beta", "new")
 
 
-def test_everything_wrong_with_the_parameters_is_said_at_once(
+def test_everything_wrong_with_the_parameters_is_reported_at_once(
     client: Client, alice: Account
 ) -> None:
     wrong = (

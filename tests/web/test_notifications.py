@@ -30,7 +30,7 @@ def mail_about(env: Context, text: str) -> list[Path]:
     return [path for path in env.mailer.folder.glob("*.eml") if text in path.read_text()]
 
 
-def test_the_way_of_a_version_is_told(client: Client, alice: Account) -> None:
+def test_the_history_of_a_version_is_shown(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     client.post(f"/v1/apps/{NOTES}/versions/1.0.0/halt", as_=alice).expect(200)
     client.post(f"/v1/apps/{NOTES}/versions/1.0.0/yank", {"reason": "broken"}, as_=alice).expect(
@@ -153,7 +153,7 @@ def test_a_real_server_takes_it(tmp_path: Path) -> None:
     assert b"\n.\r\n" not in envelope.content or b"with a dot" in envelope.content
 
 
-def test_signing_in_from_elsewhere_is_told(client: Client, alice: Account) -> None:
+def test_a_sign_in_from_a_new_network_is_notified(client: Client, alice: Account) -> None:
     client.sign_in(alice)
     assert kinds(client, alice) == []
     client.sign_in(alice, address="203.0.113.9")
@@ -161,7 +161,7 @@ def test_signing_in_from_elsewhere_is_told(client: Client, alice: Account) -> No
     assert "203.0.113.0/24" in client.notifications(alice)[0]["text"]
 
 
-def test_a_stolen_refresh_token_ends_the_session_and_is_told(
+def test_a_stolen_refresh_token_ends_the_session_and_is_notified(
     client: Client, alice: Account
 ) -> None:
     elsewhere = client.sign_in(alice)

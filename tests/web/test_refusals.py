@@ -235,7 +235,7 @@ CROSSED: list[tuple[str, dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("path", "body", "pointers"), CROSSED)
-def test_rules_that_no_schema_expresses_are_told_with_the_others(
+def test_rules_that_no_schema_expresses_are_reported_with_the_others(
     client: Client, path: str, body: dict[str, Any], pointers: list[str]
 ) -> None:
     alice: Account = client.register()
@@ -244,7 +244,7 @@ def test_rules_that_no_schema_expresses_are_told_with_the_others(
     assert not any(VAGUE in each["detail"] for each in refused["errors"])
 
 
-def test_a_publication_at_no_time_is_told_with_the_rest(client: Client) -> None:
+def test_an_invalid_publication_time_is_reported_with_the_rest(client: Client) -> None:
     alice = client.register()
     app = client.app_of(alice)
     body = {"publish_at": "2027-02-30T00:00:00Z", "rollout_percent": 0}

@@ -542,7 +542,7 @@ def about_the_queue(client: Client, account: Account) -> list[tuple[str, str]]:
     ]
 
 
-def test_reviewers_are_told_at_once_and_by_a_digest_of_what_still_waits(
+def test_reviewers_are_notified_at_once_and_by_a_digest_of_what_still_waits(
     client: Client, alice: Account, rita: Account, clock: FakeClock
 ) -> None:
     bob = client.admin("bob")
@@ -579,7 +579,7 @@ def test_reviewers_are_told_at_once_and_by_a_digest_of_what_still_waits(
     assert about_the_queue(client, rita).count(digest) == 1
 
 
-def test_a_reviewer_is_not_told_of_an_app_of_their_own_nor_while_suspended(
+def test_a_reviewer_is_not_notified_of_an_app_of_their_own_nor_while_suspended(
     client: Client, alice: Account, rita: Account
 ) -> None:
     client.role_of(alice, "admin")

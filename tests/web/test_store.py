@@ -112,7 +112,7 @@ def test_a_cursor_with_half_a_character_is_refused(client: Client) -> None:
     )
 
 
-def test_a_database_that_is_not_there_is_said(client: Client) -> None:
+def test_a_database_that_is_not_there_is_reported(client: Client) -> None:
     for file in client.env.config.data_dir.glob("portal.db*"):
         file.unlink()
     for path in ("/v1/store/apps", "/v1/store/updates?pkgs=a.b:1", "/v1/store/index.json"):
@@ -150,7 +150,7 @@ def test_updates_are_what_is_newer(client: Client, alice: Account) -> None:
     "pkgs=com.acme.notes", "pkgs=com.acme.notes:x", "pkgs=a:-1", "pkgs=a:" + "9" * 6000, "pkgs=a:1&channel=nightly",
     "pkgs=a:1&device=" + "d" * 129, "pkgs=a:1&mosis_version=1", "pkgs=" + ",".join(f"a.b{number}:1" for number in range(501)),
 ])  # fmt: skip
-def test_an_update_check_that_cannot_be_read_is_said(client: Client, query: str) -> None:
+def test_an_update_check_that_cannot_be_read_is_reported(client: Client, query: str) -> None:
     client.get(f"/v1/store/updates?{query}").expect(400, code="malformed_request")
 
 
@@ -392,7 +392,7 @@ def test_a_cached_response_is_right_after_every_change(client: Client, alice: Ac
     client.get(path).expect(404)
 
 
-def test_what_is_kept_is_bounded(client: Client, alice: Account) -> None:
+def test_stored_entries_are_bounded(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     client.env.cache.limit_bytes = 20_000
     for number in range(100):
@@ -400,7 +400,7 @@ def test_what_is_kept_is_bounded(client: Client, alice: Account) -> None:
         assert 0 < client.env.cache.size_bytes <= 20_000
 
 
-def test_a_bad_token_is_refused_also_where_the_answer_is_kept(
+def test_a_bad_token_changes_nothing_about_a_public_response(
     client: Client, alice: Account
 ) -> None:
     plain = client.get("/v1/store/apps").expect(200)

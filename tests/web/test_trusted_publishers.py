@@ -412,7 +412,7 @@ class TestIssuers:
             build.exchange(token, "com.no.such").expect(400, "invalid_grant")
             assert stranger.asked == []
 
-    def test_an_issuer_that_is_away_is_said(
+    def test_an_issuer_that_is_away_is_reported(
         self, client: Client, build: Build, clock: FakeClock
     ) -> None:
         token = build.token()
@@ -434,7 +434,9 @@ class TestIssuers:
     @pytest.mark.parametrize(
         "missing", ["subject_token", "subject_token_type", "audience", "grant_type"]
     )
-    def test_a_request_that_lacks_something_is_told_what(self, build: Build, missing: str) -> None:
+    def test_a_request_that_lacks_something_is_refused_with_its_name(
+        self, build: Build, missing: str
+    ) -> None:
         body = {
             "grant_type": GRANT,
             "subject_token_type": ID_TOKEN,

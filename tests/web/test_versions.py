@@ -100,7 +100,7 @@ def test_a_form_may_have_its_fields_in_any_order(client: Client, alice: Account)
     b'--b\r\nContent-Disposition: form-data; name="package"\r\n\r\nno end', b"nonsense",
     b'--b\r\nContent-Disposition: form-data; name="channel"\r\n\r\nbeta\r\n' * 9 + b"--b--\r\n",
 ])  # fmt: skip
-def test_broken_forms_are_said(client: Client, alice: Account, body: bytes) -> None:
+def test_broken_forms_are_reported(client: Client, alice: Account, body: bytes) -> None:
     answer = client.post(
         f"/v1/apps/{NOTES}/versions",
         body,

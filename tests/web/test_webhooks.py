@@ -233,7 +233,7 @@ def test_a_day_is_the_end(
     assert log(client, client.sign_in(alice), made)[0]["state"] == "failed"
 
 
-def test_after_a_week_of_failures_it_is_switched_off_and_its_owner_is_told(
+def test_after_a_week_of_failures_it_is_switched_off_and_its_owner_is_notified(
     client: Client, alice: Account, receiver: Receiver, clock: FakeClock
 ) -> None:
     made = hook(client, alice, receiver)

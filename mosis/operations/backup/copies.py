@@ -47,13 +47,13 @@ def copies_dir(config: Config) -> Path:
     return (config.backups_dir or config.data_dir) / "copies"
 
 
-def index(config: Config, wanted: PageRequest) -> Page[Copy]:
+def index(config: Config, paging: PageRequest) -> Page[Copy]:
     """The copies, newest first."""
-    after = wanted.position or "~"
+    after = paging.position or "~"
     folders = [path for path in _folders(config) if path.name < after]
     return page(
-        [_described(folder) for folder in folders[: wanted.limit + 1]],
-        wanted,
+        [_described(folder) for folder in folders[: paging.limit + 1]],
+        paging,
         lambda copy: (copy.name,),
     )
 

@@ -115,7 +115,7 @@ class TestGitea:
         assert hub.asked[-1] == "/api/v1/user/emails"
 
 
-def test_what_is_kept_ready_is_for_one_browser_once_and_for_a_minute(
+def test_a_stored_result_is_for_one_browser_once_and_for_a_minute(
     client: Client, browser: Browser, clock: FakeClock
 ) -> None:
     browser.sign_in("company", "/console").expect(303)
@@ -132,7 +132,7 @@ def test_what_is_kept_ready_is_for_one_browser_once_and_for_a_minute(
     browser.call("POST", "/v1/auth/oauth/company/collect").expect(400, "oauth_state_invalid")
 
 
-def test_what_is_kept_ready_ends_with_the_sessions(browser: Browser) -> None:
+def test_a_stored_result_ends_with_the_sessions(browser: Browser) -> None:
     alice = browser.client.register("alice")
     verify_address(browser.client.env, alice.email)
     browser.call("GET", browser.walk(browser.begin("company", return_to="/docs/errors"))).expect(

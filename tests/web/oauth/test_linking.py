@@ -111,7 +111,7 @@ def test_what_has_only_some_scopes_links_nothing(client: Client) -> None:
         client.delete("/v1/auth/oauth/company", as_=credential).expect(403, "forbidden")
 
 
-def test_the_owner_is_told_of_a_new_way_in(browser: Browser) -> None:
+def test_the_owner_is_notified_of_a_new_credential(browser: Browser) -> None:
     browser.sign_in("company").expect(200)
     bob = browser.client.register("bob")
     browser.sign_in("github", as_=bob).expect(200)

@@ -290,7 +290,7 @@ def asked(
 # -- settings
 
 
-def test_a_provider_of_which_a_part_is_missing_is_said() -> None:
+def test_a_provider_of_which_a_part_is_missing_is_reported() -> None:
     with pytest.raises(ConfigError) as error:
         Config.read(
             {

@@ -1,9 +1,9 @@
-"""The cases of test_sending.py, with the package in a bucket."""
+"""The cases of test_range_requests.py, with the package in a bucket."""
 
 import pytest
 
 from tests.seaweed import SeaweedFS
-from tests.web.test_sending import (  # noqa: F401  (collected here again)
+from tests.web.test_range_requests import (  # noqa: F401  (collected here again)
     package,
     prepare,
     test_a_range_outside_is_416_and_says_how_long_the_file_is,
