@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from mosis import events, idempotency, jobs
 from mosis.clock import HOUR, seconds
@@ -37,6 +37,7 @@ from mosis.store import downloads as store_downloads
 from mosis.telemetry import crash_notices, downloads, rollout_health
 
 log = logging.getLogger("mosis.worker")
+Result = TypeVar("Result")
 
 HANDLERS: dict[str, Callable[..., Any]] = {
     "check_version": version_checks.check,
@@ -110,7 +111,7 @@ class Worker:
         self._signals = 0
         self._stopping = False
         self._sizes = THREADS | {"checks": env.config.check_processes}
-        self._claiming = {lane: threading.Lock() for lane in jobs.LANES}
+        self._looking = threading.Lock()
         self._threads = [
             threading.Thread(target=self._loop, args=(lane,), name=f"worker-{lane}", daemon=True)
             for lane in jobs.LANES
@@ -165,37 +166,39 @@ class Worker:
     def _loop(self, lane: str) -> None:
         while not self._stopping:
             signals = self._signals
-            try:
-                job = self._next(lane) if self.env.db.writable else None
-            # a full disk or a locked database; the queue continues when it is available again
-            except Exception:
-                log.exception("job queue not readable")
-                job = None
-            if job:
+            if lane == "quick":
+                self._logged(self._schedule)
+            with self._looking:  # in turn, so that threads without a job share a connection
+                job = self._logged(lambda: self._next(lane))
+                pause = 0.0 if job else self._pause(lane)
+                if job is None:
+                    self.env.release_connections()
+            if job is not None:
                 self._run(job)
                 continue
-            pause = self._pause(lane)
-            self.env.release_connections()
             with self._wake:
                 if signals == self._signals and not self._stopping:
                     self._wake.wait(pause)
 
+    def _logged(self, step: Callable[[], Result]) -> Result | None:
+        """The result; None while nothing may be written, and after an error such as a full disk or a
+        locked database: the queue continues when it is available again."""
+        try:
+            return step() if self.env.db.writable else None
+        except Exception:
+            log.exception("job queue not readable")
+            return None
+
     def _next(self, lane: str) -> Job | None:
         """Claim the next job of this lane."""
-        db = self.env.db.connection()
-        if lane == "quick":
-            self._schedule()
-            if jobs.recover(db):
-                self.wake()
-        with self._claiming[lane]:
-            busy = self._busy(lane)
-            due = jobs.next_due(db, lane, busy=busy)
-            if due is None or due > self.env.clock.now():
-                return None
-            job = jobs.claim(db, lane, busy=busy)
-            if job is not None:
-                self._running[job.id] = job
-            return job
+        db, busy = self.env.db.connection(), self._busy(lane)
+        due = jobs.next_due(db, lane, busy=busy)
+        if due is None or due > self.env.clock.now():
+            return None
+        job = jobs.claim(db, lane, busy=busy)
+        if job is not None:
+            self._running[job.id] = job
+        return job
 
     def _busy(self, lane: str) -> set[str]:
         """Accounts that occupy half of the lane's threads: one thread is left for other accounts."""
@@ -251,6 +254,8 @@ class Worker:
                 db = self.env.db.connection()
                 with db.write():
                     jobs.add_scheduled(db, name, kind.every_seconds)
+        if jobs.recover(self.env.db.connection()):
+            self.wake()
 
     def _is_due(self, what: object, every_seconds: int) -> bool:
         now = time.monotonic()

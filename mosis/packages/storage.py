@@ -29,7 +29,7 @@ BLOCK = 256 * 1024
 NAME = "package.mosis"
 ORPHAN_AGE_SECONDS = 24 * 3600
 HASHED_EVERY_SECONDS = 24 * 3600
-MOST_FLUSHED = 10_000  # folders
+MOST_FLUSHED = 2_000  # folders
 
 
 class Readable(Protocol):
