@@ -40,7 +40,7 @@ class TokenBuckets:
             left = min(self.burst, left + (now - since) * self.per_second)
             fits = left >= tokens
             self._levels[key] = (left - tokens if fits else left, now)
-            for _ in range(2):  # more than are added
+            for _ in range(min(2, len(self._levels))):  # more than are added
                 _, since = next(iter(self._levels.values()))
                 is_full = (now - since) * self.per_second >= self.burst
                 if is_full or len(self._levels) > MOST_KEYS:
