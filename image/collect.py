@@ -138,7 +138,7 @@ FILES = {
 UNCHECKED = PycInvalidationMode.UNCHECKED_HASH
 LATE = (  # imported inside functions
     "bottle waitress websockets.asyncio.server jwt cerberus multipart orjson mistune lupa.lua54 tinycss2 ssl sqlite3 smtplib"
-    " http.client urllib.request ctypes decimal cryptography.hazmat.primitives.asymmetric.ed25519"
+    " http.client urllib.request zipfile ctypes decimal cryptography.hazmat.primitives.asymmetric.ed25519"
     " cryptography.hazmat.primitives.kdf.scrypt email.message csv obstore.store"
 )
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")

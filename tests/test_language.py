@@ -121,6 +121,10 @@ def test_names_say_what_they_stand_for() -> None:
             name = getattr(node, "id", None) or getattr(node, "arg", None)
             if name in NAMES and isinstance(node, ast.Name | ast.arg):
                 wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name}: {NAMES[name]}")
+    for path in (ROOT / "mosis").rglob("*.py"):
+        for name in re.findall(r"(\w+): PageRequest", path.read_text()):
+            if name != "paging":
+                wrong.append(f"{path.relative_to(ROOT)}: {name}: paging")
     assert wrong == []
 
 

@@ -65,7 +65,7 @@ def test_promoting_gives_a_role_and_unknown_accounts_are_reported(tmp_path: Path
         in command(tmp_path, "admin", "promote", "root@example.net", "--role", "reviewer").stdout
     )
     nobody = command(tmp_path, "admin", "promote", "nobody@example.net")
-    assert (nobody.returncode, "no such developer" in nobody.stderr) == (portal.FAILED, True)
+    assert (nobody.returncode, "no such account" in nobody.stderr) == (portal.FAILED, True)
 
 
 @pytest.mark.parametrize(("settings", "items"), [

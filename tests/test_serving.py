@@ -6,6 +6,7 @@ import os
 import resource
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -73,6 +74,9 @@ class App:
             return iter(lambda: bytes(65_536), b"")
         if path == "/crash":
             raise RuntimeError("secret of the application")
+        if path == "/split":
+            start_response("200 OK", [("X-Name", "a\r\nSet-Cookie: b=c")])
+            return [b"x"]
         if path == "/unchanged":
             start_response("304 Not Modified", [("ETag", '"x"')])
             return []
@@ -522,6 +526,24 @@ def test_a_refused_head_request_gets_a_head_alone(start: Start) -> None:
 def test_a_crash_of_the_application_says_nothing_of_its_inside(start: Start) -> None:
     problem = Wire(start()).send("GET /crash HTTP/1.1\r\nHost: a\r\n\r\n").refused(500, "internal")
     assert "secret" not in json.dumps(problem)
+
+
+def test_a_header_with_a_line_break_is_not_sent(start: Start) -> None:
+    wire = Wire(start()).send("GET /split HTTP/1.1\r\nHost: a\r\n\r\n")
+    wire.refused(500, "internal")
+
+
+def test_who_leaves_keeps_the_place_until_the_request_is_done(start: Start, app: App) -> None:
+    server = start()
+    wire = Wire(server).send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert eventually(lambda: app.calls == ["/wait"])
+    (channel,) = server.active_channels.values()
+    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wire.close()  # resets the connection: the kernel reports that until it is closed here
+    assert eventually(lambda: not channel._watched)
+    assert len(server.connections) == 1
+    app.gate.set()
+    assert eventually(lambda: not server.active_channels)
 
 
 def test_a_refusal_is_one_log_line_with_the_id_of_the_answer(

@@ -18,6 +18,7 @@ import struct
 import termios
 import threading
 from collections import deque
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -241,7 +242,8 @@ class Channel(HTTPChannel):
         AHEAD_BYTES may wait there (tcp(7), TCP_NOTSENT_LOWAT). Large files are sent in larger steps
         without it."""
         if self._in_kernel() > AHEAD_BYTES:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD_BYTES)
+            with suppress(OSError):  # not every sandbox that stands in for the kernel has it
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD_BYTES)
         self._unread_at = self._sent + AHEAD_BYTES
 
     @property

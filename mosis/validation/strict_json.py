@@ -47,9 +47,11 @@ def load_json(body: bytes, depth: int = DEPTH) -> Any:
 def _read_quickly(body: bytes, between: bytes, depth: int) -> Any:
     """The value, if it is certain that the parser below would return the same. orjson is as strict,
     but for long numbers, and for repeated keys, of which it takes the last: then what it writes has
-    fewer colons than what it read."""
-    import orjson
-
+    fewer colons than what it read. The command line may be without it."""
+    try:
+        import orjson
+    except ImportError:
+        return _UNDECIDED
     if b"\\" in body or _MANY_DIGITS in between.translate(_DIGITS):
         return _UNDECIDED
     try:

@@ -4,6 +4,7 @@ every GET of every test; here is when there is one."""
 import pytest
 
 from mosis.server.request import Answer
+from mosis.web.answers import MOST_HEADS, CachedResponse
 from tests.client import Account, Client, headers_of, parsed
 
 NOTES = "com.acme.notes"
@@ -71,6 +72,21 @@ def test_nothing_is_answered_from_the_cache_to_a_request_with_a_credential(
         assert ready(client, path, X_API_KEY=alice.token) is None, path
     assert ready(client, "/v1/apps") is None
     assert status(ready(client, "/v1/store/apps")) == "200 OK"
+
+
+def test_the_common_head_of_responses_is_in_memory_once_and_few_are(client: Client) -> None:
+    route, _ = client.ready.app.router.match(
+        {"REQUEST_METHOD": "GET", "PATH_INFO": "/store/categories"}
+    )
+    headers = [("Cache-Control", "public"), ("Content-Type", "application/json")]
+    one, other = (
+        CachedResponse.of(b"{}", [*headers, ("Etag", tag)], tag, route) for tag in ('"a"', '"b"')
+    )
+    assert one.head is other.head
+    assert (one.headers, one.lines) == ([*headers, ("Etag", '"a"')], b'Etag: "a"\r\n')
+    for number in range(10 * MOST_HEADS):
+        CachedResponse.of(b"{}", [("X-Number", str(number))], '"a"', route)
+    assert len(route.heads) <= MOST_HEADS
 
 
 @pytest.mark.parametrize("settings", [{"RATE_LIMITS": "on"}])
