@@ -30,6 +30,12 @@ class ConfigError(Exception):
         self.complaints = complaints
 
 
+def is_utf_8(value: str) -> bool:
+    """Whether a setting or an argument of a command is text: Python represents other bytes as lone
+    surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def _text(value: str) -> str:
     return value
 
@@ -141,8 +147,13 @@ def _provider_name(value: str) -> str:
 
 
 def _smtp(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("smtp", "smtps") and parts.port != 0
+        usable = usable and bool((parts.hostname or "").encode("idna"))
+    except ValueError:  # a port or a host that cannot be
+        usable = False
+    if not usable:
         raise ValueError(
             "must be smtp://USER:PASSWORD@HOST:PORT?starttls=1 or smtps://USER:PASSWORD@HOST"
         )
@@ -338,6 +349,8 @@ class Config:
             if raw.strip() == "":
                 continue
             try:
+                if setting.metadata["read"] is not _path and not is_utf_8(raw):
+                    raise ValueError("must be UTF-8")
                 values[setting.name] = setting.metadata["read"](raw)
             except ValueError as complaint:
                 shown = "" if setting.metadata["secret"] else f"={raw!r}"
@@ -427,6 +440,8 @@ def read_env_file(path: Path) -> dict[str, str]:
             continue
         if not equals or name not in known:
             complaints.append(f"{path}:{number}: {name!r} is not a setting; see .env.example.")
+        elif "\0" in value:
+            complaints.append(f"{path}:{number}: {name} has a zero byte in its value.")
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
         found[name] = value[1:-1] if quoted else value
     if complaints:

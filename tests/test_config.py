@@ -1,11 +1,13 @@
 """Settings, and the secrets that are made at the first start."""
 
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from mosis.config import Config, ConfigError
+import portal
+from mosis.config import Config, ConfigError, read_env_file
 from mosis.context import read_or_create_secret
 
 
@@ -42,6 +44,36 @@ def test_bad_settings_are_reported(name: str, value: str) -> None:
     with pytest.raises(ConfigError) as wrong:
         Config.read({name: value})
     assert len(wrong.value.complaints) == 1
+
+
+@pytest.mark.parametrize("value", [
+    "\udcff", "9" * 5000, "http://[", "https://a\udcff.example.net", "smtp://a:b", "smtp://a:0", "smtp://a..b", "smtp://[::1",
+    "s3://bucket?endpoint=[", "s3://bucket?endpoint=http://[", "\x00", "\u00e9", "\u0663", "-1", "1e999", "nan", "%ff", "a" * 70000,
+])  # fmt: skip
+def test_any_text_is_a_setting_or_a_complaint(value: str) -> None:
+    for name in Config.names():
+        with suppress(ConfigError):
+            Config.read({name: value})
+
+
+@pytest.mark.parametrize("value", ["smtp://a:b", "smtp://a:99999", "smtp://a..b", "smtp://[::1"])
+def test_a_mail_server_that_cannot_be_is_reported(value: str) -> None:
+    with pytest.raises(ConfigError, match="SMTP_URL"):
+        Config.read({"SMTP_URL": value})
+
+
+def test_bytes_that_are_no_text_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match="JWT_SECRET: must be UTF-8"):
+        Config.read({"JWT_SECRET": "x" * 32 + "\udcff"})
+    (tmp_path / "env").write_text("JWT_SECRET=" + "x" * 32 + "\0\n")
+    with pytest.raises(ConfigError, match="zero byte"):
+        read_env_file(tmp_path / "env")
+    with pytest.raises(SystemExit) as left:
+        portal.main(["admin", "password", "\udcff"])
+    assert left.value.code == 2
+    assert "must be UTF-8" in capsys.readouterr().err
 
 
 def test_a_secret_is_made_once_and_kept_from_others(tmp_path: Path) -> None:

@@ -113,6 +113,11 @@ def test_a_damaged_or_newer_database_is_reported(tmp_path: Path) -> None:
     assert "is damaged" in lines(tmp_path)["database"].text
 
 
+def test_a_folder_in_the_place_of_the_database_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "data/portal.db").mkdir(parents=True)
+    assert "cannot be opened" in lines(tmp_path)["database"].text
+
+
 def test_a_clock_that_went_back_is_reported(tmp_path: Path) -> None:
     command(tmp_path, "migrate")
     os.utime(tmp_path / "data/portal.db", (time.time() + 3600,) * 2)

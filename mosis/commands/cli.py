@@ -24,7 +24,7 @@ from mosis.commands.process import (
     serve,
     work,
 )
-from mosis.config import Config, ConfigError, read_env_file
+from mosis.config import Config, ConfigError, is_utf_8, read_env_file
 from mosis.context import Context
 from mosis.database import MigrationError
 from mosis.errors import PortalError
@@ -38,6 +38,8 @@ Run = Callable[[Args, Config], int | None]
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
     gc.enable()
+    if not all(map(is_utf_8, sys.argv[1:] if arguments is None else arguments)):
+        parser().error("the arguments must be UTF-8")
     args = parser().parse_args(arguments)
     os.umask(0o027)  # new files are readable by the portal's user and group only
     try:

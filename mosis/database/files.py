@@ -3,6 +3,7 @@ integrity, locks."""
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from mosis.database.raw import BUSY_SECONDS, FIRST_LOCK_BYTE, LOCK_BYTES, opened
@@ -13,17 +14,12 @@ def has_tables(path: Path) -> bool:
     operator must look at it."""
     if not path.exists() or not path.stat().st_size:
         return False
-    raw = sqlite3.connect(path, timeout=BUSY_SECONDS)
+    query = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '!_%' ESCAPE '!'"
     try:
-        return bool(
-            raw.execute(
-                "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '!_%' ESCAPE '!'"
-            ).fetchone()
-        )
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as raw:
+            return bool(raw.execute(query).fetchone())
     except sqlite3.DatabaseError:
         return True
-    finally:
-        raw.close()
 
 
 def in_use(path: Path) -> bool:

@@ -8,6 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mosis.store.signed_index import Indexes
 from tests.client import Account, Client
 from tests.command_line.driver import Mosis, approve_all, ended
 from tests.conftest import FakeClock
+from tests.server import serving
 
 APP = "app.alice.notes"
 INDEX, SIGNATURES, PACKAGE = "/v1/store/index/", "/v1/store/index.json.sig", "/packages/"
@@ -104,9 +106,41 @@ def release(mosis: Mosis, client: Client, rita: Account, *arguments: str) -> Non
     mosis("publish", "notes", *(each for each in arguments if each != "--again")).expect(0)
 
 
+def owner_and_reviewer(client: Client) -> tuple[Account, Account]:
+    """Of an app that the owner has published with `mosis` in `home/`."""
+    config = client.env.config
+    alice, rita = client.register("alice"), client.reviewer()
+    mosis = Mosis(config.data_dir.parent / "home", config.base_url)
+    mosis.sign_in(alice)
+    with serving(client.env):
+        release(mosis, client, rita)
+    return alice, rita
+
+
 @pytest.fixture
-def released(mosis: Mosis, client: Client, rita: Account) -> None:
-    release(mosis, client, rita)
+def prepare() -> Callable[[Client], tuple[Account, Account]]:
+    return owner_and_reviewer
+
+
+@pytest.fixture
+def rita(prepared: tuple[Account, Account]) -> Account:
+    return replace(prepared[1])
+
+
+@pytest.fixture
+def url(prepared: tuple[Account, Account], env: Context) -> Iterator[str]:
+    with serving(env):
+        yield env.config.base_url
+
+
+@pytest.fixture
+def mosis(tmp_path: Path, url: str) -> Mosis:
+    return Mosis(tmp_path / "home", url)
+
+
+@pytest.fixture
+def released(url: str) -> None:
+    """The app is in the store."""
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -271,7 +305,6 @@ def test_a_package_with_the_key_of_somebody_else_is_refused(
     """Its hash is in the index, and its certificate is not the key that the index names."""
     import hashlib
 
-    mosis("init", "notes").expect(0)
     mosis("build", "notes", "-o", "a.mosis").expect(0)
     path = mosis.folder / "a.mosis"
     content = path.read_bytes()
