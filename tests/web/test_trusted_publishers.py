@@ -5,6 +5,7 @@ way in which a token could be somebody else's, for somebody else, or from anothe
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlencode
 
@@ -72,10 +73,15 @@ def alice(client: Client) -> Account:
 
 
 def trust(
-    client: Client, owner: Account, issuer: str, claims: dict[str, str], **more: Any
+    client: Client,
+    owner: Account,
+    issuer: str,
+    claims: dict[str, str],
+    app: str = NOTES,
+    **more: Any,
 ) -> Answer:
     body = {"issuer": issuer, "claims": claims, "scopes": ["versions:upload", "apps:read"]} | more
-    return client.post(f"/v1/apps/{NOTES}/publishers", body, as_=owner)
+    return client.post(f"/v1/apps/{app}/publishers", body, as_=owner)
 
 
 class Build:
@@ -89,14 +95,19 @@ class Build:
         self.issuer = issuer
         self.claims = claims
 
-    def token(self, key: Any = None, algorithm: str = "RS256", **changes: Any) -> str:
+    def token(
+        self, key: Any = None, algorithm: str = "RS256", kid: str = "first", **changes: Any
+    ) -> str:
         now = int(self.clock.at)
         claims = {
             "iss": self.issuer.url, "aud": HERE, "iat": now, "nbf": now, "exp": now + 300,
             "jti": secrets.token_hex(8), **self.claims, **changes,
         }  # fmt: skip
         return signed(
-            {name: value for name, value in claims.items() if value is not None}, key, algorithm
+            {name: value for name, value in claims.items() if value is not None},
+            key,
+            algorithm,
+            kid=kid,
         )
 
     def exchange(self, token: str, app: str = NOTES, **more: Any) -> Answer:
@@ -420,6 +431,40 @@ class TestIssuers:
         build.exchange(token).expect(503, "provider_unavailable")
         build.issuer.metadata["issuer"] = build.issuer.url
         build.exchange(token).expect(200)
+
+    @pytest.mark.parametrize("why", ["no keys yet", "keys too old", "another key"])
+    def test_an_account_whose_issuer_is_slow_pauses(
+        self, client: Client, build: Build, clock: FakeClock, why: str
+    ) -> None:
+        """Whatever an issuer is asked for, its time counts; other accounts do not wait for it."""
+        bob, app = client.register("bob"), "com.example.other"
+        client.app_of(bob, app)
+        with Issuer(lambda: clock.at) as slow:
+
+            def keys(request: BaseHTTPRequestHandler) -> None:
+                clock.advance(4)
+                del slow.instead["/keys"]
+                slow._answer(request, {})
+
+            client.env.clock.monotonic = lambda: clock.at
+            trust(client, bob, slow.url, {"repository_id": "74"}, app=app).expect(201)
+            his = Build(client, clock, slow, GITHUB)
+            if why != "no keys yet":
+                his.exchange(his.token(), app).expect(200)
+                clock.advance(3601 if why == "keys too old" else 31)
+            slow.instead["/keys"] = keys
+            kid = "second" if why == "another key" else "first"
+            his.exchange(his.token(kid=kid), app).expect(400 if kid == "second" else 200)
+            clock.advance(31)
+            asked = len(slow.asked)
+            refused = his.exchange(his.token(kid="third"), app).expect(503, "provider_unavailable")
+            assert refused["retry_after_seconds"] == 4 * 20 - 31
+            his.exchange(his.token(), app).expect(200)  # by the cached key
+            build.access()
+            assert len(slow.asked) == asked
+            clock.advance(50)
+            his.exchange(his.token(kid="third"), app).expect(400, "invalid_grant")
+            assert len(slow.asked) > asked
 
     def test_keys_are_rolled_over(self, client: Client, build: Build, clock: FakeClock) -> None:
         build.access()

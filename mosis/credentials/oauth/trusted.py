@@ -10,10 +10,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 from typing import Any
 
 from mosis.clock import Clock
-from mosis.credentials.oauth.openid import OpenID
+from mosis.credentials.oauth.openid import AGAIN_SECONDS, CACHED_SECONDS, OpenID
 from mosis.credentials.oauth.provider import REST_SECONDS
 from mosis.credentials.oauth.signed_claims import (
     LEEWAY_SECONDS,
@@ -30,6 +31,8 @@ LONGEST = 16_384  # characters of a token
 LONGEST_LIFE_SECONDS = 24 * 3600  # of a token; its use is remembered for as long
 MOST_ISSUERS = 200  # whose keys are in memory
 AT_ONCE = 2  # issuers that are asked for their keys at the same time
+QUICK_SECONDS = 1.0  # what takes longer costs its account a pause
+PAUSE_TIMES = 20  # so many times as long as the issuer took
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,16 @@ class Identity:
     expires_at: float
 
 
+class KeysNeeded(Exception):
+    """The cached keys are too old, or the token's is not among them."""
+
+
 class TrustedIssuer(OpenID):
-    """An issuer of which only the keys are needed."""
+    """An issuer of which only the keys are needed. `fetch_keys` alone sends requests to it."""
 
     def __init__(self, issuer: str, clock: Clock, *, private: bool) -> None:
         super().__init__("the issuer", issuer, "", "", clock)
         self._private = private
-
-    @property
-    def needs_network(self) -> bool:
-        return super().needs_network or not self._keys[1]
 
     def ask(self, url: str, **more: Any) -> Reply:
         now = self.clock.monotonic()
@@ -83,9 +86,25 @@ class TrustedIssuer(OpenID):
             retry_after_seconds=REST_SECONDS,
         )
 
+    def fetch_keys(self) -> None:
+        """Ask the issuer for its keys. Raises Unavailable `provider_unavailable`."""
+        self._fetch_keys()
+
+    def _key(self, kid: Any, algorithm: str) -> Any:
+        """From the cache. Raises KeysNeeded, jwt.PyJWTError."""
+        import jwt
+
+        if not self._has_keys_of(CACHED_SECONDS if self._keys[1] else AGAIN_SECONDS):
+            raise KeysNeeded
+        if (key := self._cached_key(kid, algorithm)) is not None:
+            return key
+        if not self._has_keys_of(AGAIN_SECONDS):
+            raise KeysNeeded
+        raise jwt.InvalidKeyError("no key of the issuer matches, or several do")
+
     def verify(self, token: str, audience: str) -> Identity:
         """The claims of a token that this issuer has signed for this audience alone. Raises
-        NotTrusted, Unavailable `provider_unavailable`."""
+        NotTrusted, KeysNeeded."""
         claims = signed_claims(token, self._key)
         now = self.clock.time()
         for name in ("iss", "aud", "sub", "exp", "iat"):
@@ -120,6 +139,7 @@ class TrustedIssuers:
         self._private = private
         self._known: OrderedDict[str, TrustedIssuer] = OrderedDict()
         self._asking: set[str] = set()
+        self._paused: dict[str, float] = {}  # account: until when, monotonic
         self._lock = threading.Lock()
 
     def is_usable(self, issuer: str) -> bool:
@@ -129,8 +149,12 @@ class TrustedIssuers:
         return issuer.startswith(schemes) and not complaint(issuer, private=self._private)
 
     def verify(self, issuer: str, token: str, audience: str, account: str) -> Identity:
-        """As TrustedIssuer.verify. For one account one issuer at a time is asked for its keys, and
-        AT_ONCE for all. Raises NotTrusted, Unavailable `provider_unavailable`."""
+        """As TrustedIssuer.verify, with keys that are asked for if they are needed.
+
+        For one account one issuer at a time is asked, and AT_ONCE for all. An account whose issuer
+        is slow pauses, so that few such accounts cannot hold all places. Raises NotTrusted,
+        Unavailable `provider_unavailable`.
+        """
         with self._lock:
             found = self._known.pop(issuer, None)
             if found is None:
@@ -138,15 +162,28 @@ class TrustedIssuers:
             self._known[issuer] = found
             if len(self._known) > MOST_ISSUERS:
                 self._known.popitem(last=False)
-        with self._turn(found, account):
+        try:
             return found.verify(token, audience)
+        except KeysNeeded:
+            with self._turn(account):
+                found.fetch_keys()
+        try:
+            return found.verify(token, audience)
+        except KeysNeeded as error:  # the clock was set back
+            raise NotTrusted("has a signature that none of the issuer's keys fits") from error
 
     @contextmanager
-    def _turn(self, issuer: TrustedIssuer, account: str) -> Iterator[None]:
-        if not issuer.needs_network:
-            yield
-            return
+    def _turn(self, account: str) -> Iterator[None]:
+        begun = self._clock.monotonic()
         with self._lock:
+            self._paused = {each: until for each, until in self._paused.items() if until > begun}
+            pause = self._paused.get(account, begun) - begun
+            if pause > 0:
+                raise Unavailable(
+                    "provider_unavailable",
+                    "An issuer of this account was slow to answer; try again later.",
+                    retry_after_seconds=ceil(pause),
+                )
             if account in self._asking or len(self._asking) >= AT_ONCE:
                 raise Unavailable(
                     "provider_unavailable",
@@ -157,8 +194,11 @@ class TrustedIssuers:
         try:
             yield
         finally:
+            now = self._clock.monotonic()
             with self._lock:
                 self._asking.discard(account)
+                if now - begun > QUICK_SECONDS:
+                    self._paused[account] = now + PAUSE_TIMES * (now - begun)
 
 
 def issuer_of(token: str) -> str:
