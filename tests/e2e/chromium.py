@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 # What WCAG 2.2 AA asks for, as far as a program can tell.
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 CONTRAST = "color-contrast"

@@ -1,10 +1,10 @@
 """Ended is ended: whatever lets a change happen is asked again at the moment of the change."""
 
 import re
-import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from mosis.caller import SCOPES
+from mosis.database import Database
 from mosis.people import revocation
 from mosis.publishing.versions import MOVES
 from mosis.web.openapi import operation_id
@@ -46,14 +47,20 @@ def alice(client: Client) -> Account:
     return developer_with_an_app(client)  # `prepare` is for the tests with a world here
 
 
-def waits_for_the_lock(thread: threading.Thread) -> bool:
-    """Whether a thread stands where a transaction begins."""
-    frame = sys._current_frames().get(thread.ident or 0)
-    while frame is not None:
-        if frame.f_code.co_name == "_begin":
-            return True
-        frame = frame.f_back
-    return False
+@contextmanager
+def begun(database: Database) -> Iterator[threading.Event]:
+    """Set when a transaction begins, before it waits for the write lock."""
+    found, fence = threading.Event(), database.fence
+
+    def passed() -> None:
+        fence()
+        found.set()
+
+    database.fence = passed
+    try:
+        yield found
+    finally:
+        database.fence = fence
 
 
 def overtaken(client: Client, statement: str, call: Callable[[], Answer]) -> tuple[Answer, bool]:
@@ -64,14 +71,13 @@ def overtaken(client: Client, statement: str, call: Callable[[], Answer]) -> tup
     db = client.env.db.connection()
     with db.write():
         db.change(statement)
-        thread.start()
-        deadline = time.monotonic() + 60
-        while thread.is_alive() and not waits_for_the_lock(thread):
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        reached = thread.is_alive()
+        with begun(client.env.db) as waits:
+            thread.start()
+            deadline = time.monotonic() + 60
+            while thread.is_alive() and not waits.wait(0.001):
+                assert time.monotonic() < deadline
     thread.join(10)
-    return answers[0], reached
+    return answers[0], waits.is_set()
 
 
 def dump(client: Client) -> list[str]:
@@ -200,13 +206,9 @@ def test_no_telemetry_is_changed_by_who_was_removed_meanwhile(
         answers: list[Answer] = []
         call = partial(request, world, route, world.root)
         thread = threading.Thread(target=lambda call=call, into=answers: into.append(call()))
-        with telemetry.write():
+        with telemetry.write(), begun(client.env.telemetry) as waits:
             thread.start()
-            deadline = time.monotonic() + 60
-            while not waits_for_the_lock(thread):
-                assert thread.is_alive()
-                assert time.monotonic() < deadline
-                time.sleep(0.001)
+            assert waits.wait(60)
             with db.write():
                 db.change(statement)
         thread.join(10)
