@@ -25,4 +25,5 @@ async function refresh() {
 }
 const source = new EventSource(root + "console/events");
 source.addEventListener("message", refresh);
+source.addEventListener("open", refresh, { once: true }); // what happened between this page and its stream
 addEventListener("pagehide", () => source.close());
