@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,22 @@ for (const each of document.querySelectorAll("body, body *")) {
   each.dataset.colours = "";
 }
 return fresh;
+"""
+
+
+SLOW_STREAMS = """
+const Real = EventSource;
+window.EventSource = class extends EventTarget {
+  constructor(address) {
+    super();
+    window.connect = () => {
+      const source = new Real(address);
+      for (const name of ["open", "message"])
+        source.addEventListener(name, () => this.dispatchEvent(new Event(name)));
+    };
+  }
+  close() {}
+};
 """
 
 
@@ -169,6 +186,17 @@ class Chromium:
                 pass
             assert time.monotonic() < deadline, f"waited until {what}; {self.path}: {self.text}"
             time.sleep(0.05)
+
+    @contextlib.contextmanager
+    def slow_streams(self) -> Iterator[None]:
+        """Streams of events that pages open meanwhile are connected at the end."""
+        name, tool = "Page.addScriptToEvaluateOnNewDocument", self.driver.execute_cdp_cmd
+        added = tool(name, {"source": SLOW_STREAMS})
+        try:
+            yield
+            self.driver.execute_script("connect()")
+        finally:
+            tool("Page.removeScriptToEvaluateOnNewDocument", added)
 
     def downloaded(self, name: str) -> bytes:
         """The content of a download, once it is whole."""

@@ -12,7 +12,7 @@ from mosis.clock import text
 from tests.e2e.chromium import Chromium
 from tests.e2e.steps import PASSWORD, call, mailed_link, set_up
 from tests.package_builder import SigningKey, build_package, signing_key
-from tests.server import Running
+from tests.server import Running, wait_until
 
 pytestmark = pytest.mark.slow
 NOTES = "com.acme.notes"
@@ -85,11 +85,16 @@ def upload(browser: Chromium, folder: Path, package: bytes) -> None:
     browser.find("[data-upload] > button").click()
 
 
-def publish(browser: Chromium, folder: Path, key: SigningKey, version: str, code: int) -> None:
-    """The main job, from the package to the store."""
+def upload_version(
+    browser: Chromium, folder: Path, key: SigningKey, version: str, code: int
+) -> None:
     browser.become("developer")
     upload(browser, folder, build_package(NOTES, version, code, key=key))
     browser.wait(lambda: browser.path.endswith(f"/versions/{version}"), "the version is shown")
+
+
+def publish(browser: Chromium, version: str) -> None:
+    """The main job, from the uploaded package to the store."""
     browser.sees("The checks found nothing that blocks.")  # without a reload: by the events
     browser.press("Submit for review")
     browser.sees("Waiting for a reviewer")
@@ -119,8 +124,15 @@ def test_the_work_of_developers_and_operators(
     add_webhook(browser, receiver[0])
     upload(browser, tmp_path, b"no package")
     browser.sees("not_a_zip")
-    publish(browser, tmp_path, key, "1.0.0", 1)
-    publish(browser, tmp_path, key, "1.1.0", 2)
+    upload_version(browser, tmp_path, key, "1.0.0", 1)
+    publish(browser, "1.0.0")
+    with browser.slow_streams():  # they open after the checks have ended
+        upload_version(browser, tmp_path, key, "1.1.0", 2)
+        at = f"/v1/apps/{NOTES}/versions/1.1.0"
+        wait_until(
+            lambda: call(server, "GET", at, token=api_key)["state"] == "ready", "it is ready"
+        )
+    publish(browser, "1.1.0")
     halt_a_bad_release(browser, server)
     read_the_log(browser, receiver[1])
     forget_the_password(browser, server)
