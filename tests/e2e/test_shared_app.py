@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.chromium import Chromium
 from tests.e2e.steps import PASSWORD, call, mailed_link, set_up
-from tests.e2e.test_console import APP, NOTES, make_app, publish, register
+from tests.e2e.test_console import APP, NOTES, make_app, publish, register, upload_version
 from tests.package_builder import signing_key
 from tests.server import Running
 
@@ -52,7 +52,8 @@ def test_people_who_share_an_app(browser: Chromium, server: Running, tmp_path: P
     browser.become("developer")
     register(browser, server)
     make_app(browser, key)
-    publish(browser, tmp_path, key, "1.0.0", 1)
+    upload_version(browser, tmp_path, key, "1.0.0", 1)
+    publish(browser, "1.0.0")
     invite(browser, server)
     trust(browser)
     plan(browser)
