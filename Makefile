@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 test: $(VENV)/.installed-test ## run the tests (about five minutes on two cores)
 	@$(BIN)/python -m pytest -n auto
 
-test-fast: $(VENV)/.installed-test ## run the tests that start no processes (45 seconds on two cores): for every change
+test-fast: $(VENV)/.installed-test ## run the tests that start no processes (two minutes on two cores): for every change
 	@$(BIN)/python -m pytest -n auto -m "not slow and not campaign"
 
 screenshots: $(VENV)/.installed-test ## every page at 360 and 1280 pixels, light and dark, into build/screenshots/ (needs chromium and chromedriver)

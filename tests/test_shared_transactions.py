@@ -195,6 +195,7 @@ class Group:
 
     def started(self, requests: list[Request], lane: str = "writes") -> "list[Future[Answer]]":
         """Send them, in this order; the first one waits for the write lock, the others for it."""
+        self.arrived(0, lane)  # a request leaves the lane after its response was sent
         sent = []
         for number, request in enumerate(requests, 1):
             sent.append(self.pool.submit(self.send, request))
