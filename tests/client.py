@@ -313,6 +313,13 @@ class Client:
         self, account: Account, app: str, version: str = "1.0.0", code: int = 1, **more: Any
     ) -> Answer:
         """A version taken the whole way: uploaded, checked, submitted, approved, published."""
+        at = self.approved(account, app, version, code, **more)
+        return self.post(at + "/publish", as_=account).expect(200)
+
+    def approved(
+        self, account: Account, app: str, version: str = "1.0.0", code: int = 1, **more: Any
+    ) -> str:
+        """The address of a version that was uploaded, checked, submitted and approved."""
         self.upload(
             app,
             self.package(account, app, version, code, **more),
@@ -323,7 +330,7 @@ class Client:
         at = f"/v1/apps/{app}/versions/{quote(version)}"
         review = self.get(at, as_=account)["review"]["id"]
         self.post(f"/v1/reviews/{review}/approve", as_=self.desk).expect(200)
-        return self.post(at + "/publish", as_=account).expect(200)
+        return at
 
     @property
     def desk(self) -> Account:

@@ -248,16 +248,25 @@ def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:
 def serving(env: Context) -> Iterator[Any]:
     """The portal's server and worker for this environment, in threads of this process, so that a test
     can look into `env`. LISTEN_ADDR is to be 127.0.0.1:0; the server's `port` says which it is."""
-    server, worker = make_server(env, portal.build(env)), Worker(env)
-    thread = threading.Thread(target=server.run, name="server", daemon=True)
+    worker = Worker(env)
     worker.start()
+    try:
+        with in_thread(make_server(env, portal.build(env))) as server:
+            yield server
+    finally:
+        worker.stop()
+
+
+@contextlib.contextmanager
+def in_thread(server: Any) -> Iterator[Any]:
+    """A server that runs in a thread of this process."""
+    thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()
     try:
         yield server
     finally:
         server.stop(5)
         thread.join(20)
-        worker.stop()
         assert not thread.is_alive(), "the server does not stop"
 
 

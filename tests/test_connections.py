@@ -4,10 +4,9 @@ import logging
 import random
 import socket
 import struct
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from mosis.server import Server
 from mosis.server.connections import IDLE, LOOKED_AT, MOVING, SLOW, Connections, Turns
-from tests.server import wait_until
+from tests.server import in_thread, wait_until
 from tests.test_serving import Wire
 
 
@@ -126,17 +125,8 @@ def test_time_limits_are_looked_at_in_rotation_whatever_is_closed_meanwhile() ->
     assert list(connections.next_ones(5)) == []
 
 
-@contextmanager
-def running(app: Any, **settings: Any) -> Iterator[Server]:
-    server = Server(app, "127.0.0.1:0", **settings)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.stop(5)
-        thread.join(20)
-        assert not thread.is_alive()
+def running(app: Any, **settings: Any) -> AbstractContextManager[Server]:
+    return in_thread(Server(app, "127.0.0.1:0", **settings))
 
 
 def test_exactly_half_of_the_connections_may_be_suspended_and_each_place_is_given_back() -> None:

@@ -114,14 +114,7 @@ def test_a_publication_meets_a_fault_at_every_step(
     client.published(alice, app, "0.1.0")
     for number in itertools.count(1):
         version, fault = f"1.0.{number}", Fault(number, errno.EIO)
-        client.upload(
-            app, client.package(alice, app, version, number + 1), as_=alice, query="?submit=true"
-        ).expect(201)
-        client.work()
-        at = f"/v1/apps/{app}/versions/{version}"
-        client.post(
-            f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client.desk
-        ).expect(200)
+        at = client.approved(alice, app, version, number + 1)
         answer = tried(monkeypatch, fault, partial(client.post, at + "/publish", as_=alice))
         check_invariants(env)
         if not fault.where:

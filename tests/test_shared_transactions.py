@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from mosis.errors import Conflict, Denied, PortalError, Unavailable
 from mosis.server.lanes import GROUP_BODY_BYTES
 from tests.campaign import short_and_full
 from tests.client import PASSWORD, Account, Client
-from tests.server import running, wait_until
+from tests.server import in_thread, running, wait_until
 
 Request = tuple[str, str, Any, dict[str, str]]
 Answer = tuple[int, dict[str, Any], http.client.HTTPMessage]
@@ -210,24 +209,10 @@ class Group:
         return [each.result(60) for each in sent]
 
 
-@contextmanager
-def serving(env: Context) -> Iterator[Any]:
-    """The portal's server alone: no job commits beside the requests."""
-    server = make_server(env, portal.build(env))
-    thread = threading.Thread(target=server.run, name="server", daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.stop(5)
-        thread.join(20)
-        assert not thread.is_alive()
-
-
 @pytest.fixture
 def group(env: Context, monkeypatch: pytest.MonkeyPatch) -> Iterator[Group]:
     monkeypatch.setattr("mosis.server.lanes.GROUP_SECONDS", 60)
-    with serving(env) as server:
+    with in_thread(make_server(env, portal.build(env))) as server:  # no job commits beside it
         yield Group(env, server)
 
 
@@ -406,7 +391,7 @@ def test_a_session_that_ends_while_the_group_waits(client: Client, group: Group)
 
 def test_a_server_that_stops_answers_all_that_wait(client: Client, env: Context) -> None:
     alice = client.register()
-    with serving(env) as server:
+    with in_thread(make_server(env, portal.build(env))) as server:
         group = Group(env, server)
         answers = group.together(
             [create(alice, f"n{number}") for number in range(30)], lambda: server.stop(30)

@@ -79,10 +79,7 @@ def find_by_email(db: Connection, email: str) -> Developer | None:
 
 def get_by_email(db: Connection, email: str) -> Developer:
     """As `find_by_email`. Raises NotFound."""
-    found = find_by_email(db, email)
-    if found is None:
-        raise NotFound("account")
-    return found
+    return db.get(Developer, "email = ?", email, what="account")
 
 
 def is_held(db: Connection, email: str, developer_id: str) -> bool:

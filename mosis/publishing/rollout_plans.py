@@ -15,7 +15,7 @@ from mosis.caller import PORTAL, Caller
 from mosis.clock import HOUR
 from mosis.context import Context
 from mosis.database import Connection, Record
-from mosis.errors import Invalid, NotFound
+from mosis.errors import Invalid
 from mosis.publishing import apps, halting, members, versions
 from mosis.publishing.apps import App
 from mosis.publishing.halting import Condition, Counts
@@ -87,10 +87,7 @@ def find(db: Connection, version_id: str) -> Plan | None:
 
 def get(db: Connection, version_id: str) -> Plan:
     """The plan of a version. Raises NotFound."""
-    found = find(db, version_id)
-    if found is None:
-        raise NotFound("rollout plan of this version")
-    return found
+    return db.get(Plan, "version_id = ?", version_id, what="rollout plan of this version")
 
 
 def put(db: Connection, caller: Caller, version: Version, plan: dict[str, Any]) -> Plan:

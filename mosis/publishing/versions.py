@@ -241,9 +241,7 @@ def get(db: Connection, app: App, version: str) -> Version:
 def with_role(db: Connection, caller: Caller, version_id: str, role: str) -> Version:
     """The version with this id, if the caller is a member of its app with at least this role. Raises
     NotFound, Denied `forbidden`."""
-    found = by_id(db, version_id)
-    if found is None:
-        raise NotFound("version")
+    found = db.get(Version, "id = ?", version_id)
     try:
         apps.with_role(db, caller, found.app_id, role)
     except NotFound:  # the same answer as for an id that does not exist

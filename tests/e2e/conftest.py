@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.chromium import Chromium
+from tests.server import Running, free_port
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +42,31 @@ def browser(chromium: Chromium, tmp_path: Path) -> Iterator[Chromium]:
     yield chromium
     with contextlib.suppress(Exception):
         chromium.reset()
+
+
+@pytest.fixture
+def portal_settings() -> dict[str, str]:
+    """Settings of the portal that the browser uses; a test module overrides the fixture to have others."""
+    return {}
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def server(
+    tmp_path: Path, port: int, portal_settings: dict[str, str], browser: Chromium
+) -> Iterator[Running]:
+    """A portal of its own, whose pages the browser opens."""
+    found = Running(tmp_path, portal_settings, port)
+    found.start()
+    browser.base_url = found.url
+    try:
+        yield found
+    finally:
+        found.stop()
 
 
 def _go_without(why: str) -> None:

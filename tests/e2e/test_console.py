@@ -20,16 +20,8 @@ APP = f"/console/apps/{NOTES}"
 
 
 @pytest.fixture
-def server(tmp_path: Path, browser: Chromium) -> Iterator[Running]:
-    found = Running(
-        tmp_path, {"BACKUPS_DIR": str(tmp_path / "backups"), "WEBHOOKS_PRIVATE": "allow"}
-    )
-    found.start()
-    browser.base_url = found.url
-    try:
-        yield found
-    finally:
-        found.stop()
+def portal_settings(tmp_path: Path) -> dict[str, str]:
+    return {"BACKUPS_DIR": str(tmp_path / "backups"), "WEBHOOKS_PRIVATE": "allow"}
 
 
 @pytest.fixture

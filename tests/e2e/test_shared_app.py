@@ -1,6 +1,5 @@
 """Several people and one app in a browser: members, transfer, trusted publishers, plans, a changed listing, a report."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,6 @@ from tests.server import Running
 
 pytestmark = pytest.mark.slow
 PEOPLE = {"bob": "bob@example.net", "carol": "carol@example.net"}
-
-
-@pytest.fixture
-def server(tmp_path: Path, browser: Chromium) -> Iterator[Running]:
-    found = Running(tmp_path)
-    found.start()
-    browser.base_url = found.url
-    try:
-        yield found
-    finally:
-        found.stop()
 
 
 def sign_up(browser: Chromium, name: str) -> None:

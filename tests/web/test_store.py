@@ -180,14 +180,7 @@ def test_five_hundred_apps_in_one_call(client: Client, alice: Account) -> None:
 
 def test_a_download_leads_to_what_the_device_is_offered(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
-    client.upload(
-        NOTES, client.package(alice, version="1.1.0-rc.1", code=2), as_=alice, query="?submit=true"
-    ).expect(201)
-    client.work()
-    at = f"{AT}/1.1.0-rc.1"
-    client.post(
-        f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client.desk
-    ).expect(200)
+    at = client.approved(alice, NOTES, "1.1.0-rc.1", 2)
     client.post(at + "/publish", as_=alice).expect(200)
     assert (
         client.get(f"/v1/store/apps/{NOTES}/download")

@@ -206,14 +206,7 @@ def test_halting_yanking_and_back(client: Client, alice: Account) -> None:
 
 def test_a_share_only_grows(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
-    client.upload(
-        NOTES, client.package(alice, version="1.1.0", code=2), as_=alice, query="?submit=true"
-    ).expect(201)
-    client.work()
-    at = f"/v1/apps/{NOTES}/versions/1.1.0"
-    client.post(
-        f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client.desk
-    ).expect(200)
+    at = client.approved(alice, NOTES, "1.1.0", 2)
     client.post(at + "/publish", {"rollout_percent": 10}, as_=alice).expect(200)
     assert client.get("/v1/store/apps/com.acme.notes")["version"] == "1.0.0"
     assert "10 % of the devices" in client.get(at, as_=alice)["next_step"]
@@ -230,14 +223,7 @@ def test_a_halted_version_goes_on_with_its_share_or_a_larger_one(
     client: Client, alice: Account
 ) -> None:
     client.published(alice, NOTES)
-    client.upload(
-        NOTES, client.package(alice, version="1.1.0", code=2), as_=alice, query="?submit=true"
-    ).expect(201)
-    client.work()
-    at = f"/v1/apps/{NOTES}/versions/1.1.0"
-    client.post(
-        f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client.desk
-    ).expect(200)
+    at = client.approved(alice, NOTES, "1.1.0", 2)
     client.post(at + "/publish", {"rollout_percent": 10}, as_=alice).expect(200)
     refused = client.post(at + "/publish", {"rollout_percent": 20}, as_=alice).expect(
         409, code="invalid_state"

@@ -143,32 +143,19 @@ class OpenID(Provider):
         issuer. Raises jwt.PyJWTError."""
         import jwt
 
+        now = self.clock.time()
         for cached_seconds in (CACHED_SECONDS, AGAIN_SECONDS):
-            if not self._has_keys_of(cached_seconds):
-                self._fetch_keys()
-            if (key := self._cached_key(kid, algorithm)) is not None:
+            if not now - cached_seconds < self._keys[0] <= now:
+                self._keys = (now, self._fetch_keys())
+            fitting = [key for key in self._keys[1] if _fits(key, kid, algorithm)]
+            if len(fitting) == 1:
+                key = jwt.PyJWK(fitting[0], algorithm)
+                if algorithm == "RS256" and key.key.key_size < _RSA_BITS:
+                    raise jwt.InvalidKeyError(f"the key has less than {_RSA_BITS} bits")
                 return key
         raise jwt.InvalidKeyError("no key of the issuer matches, or several do")
 
-    def _has_keys_of(self, seconds: float) -> bool:
-        """Whether the cached keys are younger than this."""
-        now = self.clock.time()
-        return now - seconds < self._keys[0] <= now
-
-    def _cached_key(self, kid: Any, algorithm: str) -> Any:
-        """The only cached key with this id for this algorithm, or None. Raises jwt.PyJWTError."""
-        import jwt
-
-        fitting = [key for key in self._keys[1] if _fits(key, kid, algorithm)]
-        if len(fitting) != 1:
-            return None
-        key = jwt.PyJWK(fitting[0], algorithm)
-        if algorithm == "RS256" and key.key.key_size < _RSA_BITS:
-            raise jwt.InvalidKeyError(f"the key has less than {_RSA_BITS} bits")
-        return key
-
-    def _fetch_keys(self) -> None:
-        now = self.clock.time()
+    def _fetch_keys(self) -> list[dict[str, Any]]:
         reply = self.ask(self.metadata()["jwks_uri"])
         keys = (
             reply.document.get("keys")
@@ -177,7 +164,7 @@ class OpenID(Provider):
         )
         if not isinstance(keys, list):
             raise self.unavailable(f"jwks_uri answers {reply.status} without keys")
-        self._keys = (now, [key for key in keys if isinstance(key, dict)])
+        return [key for key in keys if isinstance(key, dict)]
 
     def _completed(self, claims: dict[str, Any], endpoint: str, token: str) -> dict[str, Any]:
         """The claims of the ID token, completed from userinfo. `email_verified` is taken from the

@@ -14,7 +14,7 @@ from math import ceil
 from typing import Any
 
 from mosis.clock import Clock
-from mosis.credentials.oauth.openid import AGAIN_SECONDS, CACHED_SECONDS, OpenID
+from mosis.credentials.oauth.openid import OpenID
 from mosis.credentials.oauth.provider import REST_SECONDS
 from mosis.credentials.oauth.signed_claims import (
     LEEWAY_SECONDS,
@@ -49,7 +49,7 @@ class KeysNeeded(Exception):
 
 
 class TrustedIssuer(OpenID):
-    """An issuer of which only the keys are needed. `fetch_keys` alone sends requests to it."""
+    """An issuer of which only the keys are needed; `fetch_keys` alone sends requests to it."""
 
     def __init__(self, issuer: str, clock: Clock, *, private: bool) -> None:
         super().__init__("the issuer", issuer, "", "", clock)
@@ -88,19 +88,10 @@ class TrustedIssuer(OpenID):
 
     def fetch_keys(self) -> None:
         """Ask the issuer for its keys. Raises Unavailable `provider_unavailable`."""
-        self._fetch_keys()
+        self._keys = (self.clock.time(), super()._fetch_keys())
 
-    def _key(self, kid: Any, algorithm: str) -> Any:
-        """From the cache. Raises KeysNeeded, jwt.PyJWTError."""
-        import jwt
-
-        if not self._has_keys_of(CACHED_SECONDS if self._keys[1] else AGAIN_SECONDS):
-            raise KeysNeeded
-        if (key := self._cached_key(kid, algorithm)) is not None:
-            return key
-        if not self._has_keys_of(AGAIN_SECONDS):
-            raise KeysNeeded
-        raise jwt.InvalidKeyError("no key of the issuer matches, or several do")
+    def _fetch_keys(self) -> list[dict[str, Any]]:
+        raise KeysNeeded
 
     def verify(self, token: str, audience: str) -> Identity:
         """The claims of a token that this issuer has signed for this audience alone. Raises
