@@ -6,7 +6,7 @@ from bottle import HTTPResponse, request
 
 from mosis.errors import NotFound
 from mosis.ui.pages import Page, Section
-from mosis.ui.rendering import ASSETS, asset_version
+from mosis.ui.rendering import ASSETS, BASE_STYLES, asset, asset_version
 from mosis.web.plugins import Portal
 
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".png": "image/png"}
@@ -28,16 +28,10 @@ def show(page: Page, file: str) -> HTTPResponse:
         "Cache-Control": f"public, max-age={31_536_000 if named else 300}{', immutable' if named else ''}",
         "ETag": tag,
     }
-    return page.unless_known(content(file), headers, tag)
+    return page.unless_known(asset(file), headers, tag)
 
 
 @cache
 def names() -> frozenset[str]:
     """The files that are served."""
-    return frozenset(path.name for path in ASSETS.iterdir() if path.suffix in TYPES)
-
-
-@cache
-def content(name: str) -> bytes:
-    """The bytes of a file."""
-    return (ASSETS / name).read_bytes()
+    return frozenset(path.name for path in ASSETS.iterdir() if path.suffix in TYPES) - {BASE_STYLES}

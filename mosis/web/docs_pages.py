@@ -12,7 +12,6 @@ from mosis.errors import NotFound
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 POLICY = "default-src 'none'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; style-src 'self'"
 GUIDES = ("GETTING-STARTED", "PERMISSIONS", "PUBLISHING", "PACKAGES", "CLI", "COOKBOOK")
-STYLES = ("pico.classless.min.css", "portal.css")  # of mosis/ui/assets/
 
 
 @cache
@@ -70,7 +69,6 @@ def whole(heading: str, body: str, store: str, root: str = "../") -> bytes:
     links += "".join(
         f'<li><a href="{root}docs{name}">{text}</a></li>' for name, text in further.items()
     )
-    styles = "".join(f'<link rel="stylesheet" href="{root}ui/{name}">\n' for name in STYLES)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -78,7 +76,8 @@ def whole(heading: str, body: str, store: str, root: str = "../") -> bytes:
 <title>{escape(heading)} - {escape(store)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-{styles}<link rel="icon" href="{root}ui/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="{root}ui/portal.css">
+<link rel="icon" href="{root}ui/icon.svg" type="image/svg+xml">
 </head>
 <body>
 <header class="top"><nav aria-label="Documents">

@@ -226,3 +226,19 @@ def test_the_session_is_listed_and_ends_when_it_is_revoked(client: Client) -> No
 )
 def test_an_origin_is_compared_as_browsers_write_it(base_url: str, origin: str) -> None:
     assert origin_of(base_url) == origin
+
+
+def test_a_page_has_one_style_sheet_and_its_icons_are_files(client: Client) -> None:
+    """With two, a browser that has only the first would load icons that the policy blocks."""
+    for page in ("/", "/console/sign-in", "/docs/CLI", "/docs/search?q=package"):
+        assert (
+            len(re.findall(r'rel="stylesheet"', Browser(client).open(page).body.decode())) == 1
+        ), page
+    sheet = client.get("/ui/portal.css").expect(200).body.decode()
+    base = rendering.ASSETS / rendering.BASE_STYLES
+    assert sheet.startswith(base.read_text(encoding="utf-8"))
+    images = set(re.findall(r"(--pico-icon-[a-z-]+):\s*url\([\"']?data:", sheet))
+    own = sheet.rpartition(":root:not(#_)")[2].partition("}")[0]
+    assert images
+    assert images <= set(re.findall(r"(--pico-icon-[a-z-]+):", own))
+    assert client.get(f"/ui/{rendering.BASE_STYLES}").status == 404

@@ -5,7 +5,6 @@
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{{title}} - {{page.store_name}}</title>
-<link rel="stylesheet" href="{{page.asset("pico.classless.min.css")}}">
 <link rel="stylesheet" href="{{page.asset("portal.css")}}">
 <link rel="icon" href="{{page.asset("icon.svg")}}" type="image/svg+xml">
 % if get("head"):
