@@ -46,7 +46,9 @@ def test_brackets_inside_texts_are_no_depth() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, DEPTH, DEPTH + 1, 254, 255, 256, 1023, 1024, 1025, 5000])
-@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
+@pytest.mark.parametrize(
+    ("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")]
+)
 def test_every_depth_is_read_or_refused(depth: int, opening: bytes, closing: bytes) -> None:
     """Also the depths that orjson reads but does not write, and those that it does not read."""
     body = opening * depth + b"1" + closing * depth
