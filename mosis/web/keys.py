@@ -12,7 +12,7 @@ from mosis.caller import ROLES, SCOPES, Caller
 from mosis.context import Context
 from mosis.credentials.scanners import ScannerKeys
 from mosis.database import Connection
-from mosis.errors import Denied, Malformed
+from mosis.errors import Denied, MalformedRequest
 from mosis.people import api_keys as keys
 from mosis.people import signing_keys
 from mosis.people.api_keys import ApiKey, NewKey
@@ -242,9 +242,8 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> Json:
     found, query = signing_keys.get(db, caller.account, key), bottle.request.query
     app, version = query.get("app", ""), query.get("version", "")
     if not version:
-        raise Malformed(
-            "malformed_request",
-            "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID.",
+        raise MalformedRequest(
+            "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID."
         )
     signed = (
         versions.get(db, apps.with_role(db, caller, app, "viewer"), version)

@@ -12,7 +12,7 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.credentials.oauth import AuthorizationResponse
 from mosis.database import Connection
-from mosis.errors import Malformed, PortalError
+from mosis.errors import MalformedRequest, PortalError
 from mosis.people import identities
 from mosis.validation import Json, Schema, pattern
 from mosis.web import auth
@@ -140,9 +140,8 @@ def _parameter(name: str) -> str | None:
     """A parameter of the query, at most once (RFC 6749, 3.1) and of visible ASCII. Raises Malformed."""
     values = bottle.request.query.getall(name)
     if len(values) > 1 or any(not _WORD.match(value) for value in values):
-        raise Malformed(
-            "malformed_request",
-            f"{name} occurs twice in the address, or is not what a provider sends.",
+        raise MalformedRequest(
+            f"{name} occurs twice in the address, or is not what a provider sends."
         )
     return values[0] if values else None
 

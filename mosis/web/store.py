@@ -12,7 +12,7 @@ from mosis import packages
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Malformed, NotFound, Unavailable
+from mosis.errors import MalformedRequest, NotFound, Unavailable
 from mosis.publishing import package_files
 from mosis.publishing.versions import Version
 from mosis.store import downloads, index_keys, listings, published_index, search, signed_index
@@ -215,12 +215,11 @@ def updates(env: Context, db: Connection) -> bytes:
     pairs = [pair.rpartition(":") for pair in query.get("pkgs", "").split(",") if pair]
     installed = {package_id: _code(digits) for package_id, _, digits in pairs}
     if len(pairs) > store_updates.MOST_APPS or -1 in installed.values():
-        raise Malformed(
-            "malformed_request",
-            f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.",
+        raise MalformedRequest(
+            f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3."
         )
     if len(installed) < len(pairs):
-        raise Malformed("malformed_request", "pkgs names an app more than once.")
+        raise MalformedRequest("pkgs names an app more than once.")
     return shown_updates(env, db, installed, read_device(query, read_age()))
 
 
@@ -251,7 +250,7 @@ def read_index_age() -> int:
     """As `read_age`, for an index. Raises Malformed."""
     age = bottle.request.query.get("min_age_days", "0")
     if age not in ("0", *map(str, signed_index.AGES)):
-        raise Malformed("malformed_request", choices.one_of(age, signed_index.AGES, "min_age_days"))
+        raise MalformedRequest(choices.one_of(age, signed_index.AGES, "min_age_days"))
     return int(age)
 
 
@@ -264,16 +263,13 @@ def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
         min_age_days,
     )
     if device.channel not in CHANNELS:
-        raise Malformed("malformed_request", choices.one_of(device.channel, CHANNELS, "channel"))
+        raise MalformedRequest(choices.one_of(device.channel, CHANNELS, "channel"))
     if len(device.id) > store_updates.LONGEST_DEVICE:
-        raise Malformed(
-            "malformed_request",
-            f"device may have at most {store_updates.LONGEST_DEVICE} characters.",
+        raise MalformedRequest(
+            f"device may have at most {store_updates.LONGEST_DEVICE} characters."
         )
     if device.mosis_version and not packages.is_version(device.mosis_version):
-        raise Malformed(
-            "malformed_request", "mosis_version must be a semantic version such as 1.4.0."
-        )
+        raise MalformedRequest("mosis_version must be a semantic version such as 1.4.0.")
     return device
 
 

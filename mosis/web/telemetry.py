@@ -9,7 +9,7 @@ from mosis.clock import DAY, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import Page, cursor
-from mosis.errors import Malformed
+from mosis.errors import MalformedRequest
 from mosis.publishing import apps
 from mosis.telemetry import analytics, crashes, devices, downloads, intake, telemetry_apps
 from mosis.telemetry.crashes import Group
@@ -158,7 +158,7 @@ def erase(env: Context, device_id: str) -> None:
 
 def _device(device_id: str) -> str:
     if not re.fullmatch("[0-9a-fA-F]{64}", device_id):
-        raise Malformed("malformed_request", "A device_id is 64 hex characters.")
+        raise MalformedRequest("A device_id is 64 hex characters.")
     return device_id
 
 
