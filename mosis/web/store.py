@@ -22,7 +22,7 @@ from mosis.store.listings import Listing
 from mosis.store.published_index import NotHere
 from mosis.store.search import Query
 from mosis.store.updates import Device, Offer
-from mosis.validation import Json, Schema, choices
+from mosis.validation import Json, Schema, choice, choices, text
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
@@ -39,9 +39,9 @@ UPDATES: Schema = {
         "maxlength": store_updates.MOST_APPS,
         "valuesrules": {"type": "integer", "min": 0, "max": LARGEST_CODE},
     },
-    "channel": {"type": "string", "maxlength": 20},
-    "device": {"type": "string", "maxlength": store_updates.LONGEST_DEVICE},
-    "mosis_version": {"type": "string", "maxlength": 64},
+    "channel": text(20),
+    "device": text(store_updates.LONGEST_DEVICE),
+    "mosis_version": text(64),
     "min_age_days": {"type": "integer", "min": 0, "max": store_updates.LONGEST_AGE_DAYS},
 }
 TEXTS = ("pkgs", "channel", "device", "mosis_version")
@@ -103,39 +103,24 @@ INDEX: Schema = {
     }
 }
 SEARCH: Schema = {
-    "q": {"type": "string", "maxlength": 4000, "meta": "Any text; the first 8 words are used."},
-    "category": {"type": "string", "maxlength": 100, "meta": "Only apps of this category."},
-    "tag": {"type": "string", "maxlength": 100, "meta": "Only apps with this tag."},
-    "sort": {
-        "type": "string",
-        "allowed": [*search.SORTS],
-        "meta": "The order (default: best match first).",
-    },
+    "q": text(4000, meta="Any text; the first 8 words are used."),
+    "category": text(100, meta="Only apps of this category."),
+    "tag": text(100, meta="Only apps with this tag."),
+    "sort": choice(search.SORTS, meta="The order (default: best match first)."),
 }
 DEVICE: Schema = {
-    "channel": {"type": "string", "allowed": ["", *CHANNELS], "meta": "Default: `stable`."},
-    "device": {
-        "type": "string",
-        "maxlength": store_updates.LONGEST_DEVICE,
-        "meta": "Any constant text of the device; determines its place in rollouts.",
-    },
-    "mosis_version": {
-        "type": "string",
-        "maxlength": 64,
-        "meta": "The device's version of Mosis; leaves out versions that need a newer one.",
-    },
+    "channel": choice(("", *CHANNELS), meta="Default: `stable`."),
+    "device": text(
+        store_updates.LONGEST_DEVICE,
+        meta="Any constant text of the device; determines its place in rollouts.",
+    ),
+    "mosis_version": text(
+        64, meta="The device's version of Mosis; leaves out versions that need a newer one."
+    ),
 }
 DEVICE |= COOLDOWN
-PKGS: Schema = {
-    "pkgs": {
-        "type": "string",
-        "maxlength": 32_768,
-        "meta": "`com.acme.notes:12,com.acme.todo:3`, up to 500.",
-    }
-}
-OF_PICTURE: Schema = {
-    "v": {"type": "string", "maxlength": 100, "meta": "The version's id, as in responses."}
-}
+PKGS: Schema = {"pkgs": text(32_768, meta="`com.acme.notes:12,com.acme.todo:3`, up to 500.")}
+OF_PICTURE: Schema = {"v": text(100, meta="The version's id, as in responses.")}
 
 
 def routes(app: bottle.Bottle) -> None:
