@@ -106,6 +106,10 @@ class System:
         """Proportional set size of all its processes."""
         return self._memory("smaps_rollup", "Pss")
 
+    def anonymous_mib(self) -> float:
+        """The part of it that no file backs: the heap and stacks."""
+        return self._memory("smaps_rollup", "Pss_Anon")
+
     def high_water_mib(self) -> float:
         """The largest resident set that its processes have had."""
         return self._memory("status", "VmHWM")

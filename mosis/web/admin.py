@@ -13,7 +13,7 @@ from mosis.web import accounts as people
 from mosis.web import apps as catalogue
 from mosis.web.auth import EMAIL
 from mosis.web.request import listed, read_page
-from mosis.web.schemas import TIME, list_of, operation, shape
+from mosis.web.schemas import list_of, operation, shape
 
 DEVELOPER: Schema = {
     "role": {"type": "string", "allowed": list(ROLES)},
@@ -38,7 +38,7 @@ OF_TRAIL: Schema = {
         "meta": "An action, such as `version.uploaded`.",
     },
 }
-INVITATION = shape("Invitation", email=str, invitation=str, expires_at=TIME)
+INVITATION = shape("Invitation", "email invitation expires_at")
 
 
 def routes(app: bottle.Bottle) -> None:

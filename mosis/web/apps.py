@@ -18,19 +18,7 @@ from mosis.validation import LINES, Finding, Json, Schema, finding, findings_of,
 from mosis.validation.names import LINE, NAME, TAG, WEB_ADDRESS, normal_web_address
 from mosis.web.request import created, listed, read_choice, read_page, require_match, spend
 from mosis.web.rollout_plans import DEFAULT_PLAN, ROLLOUT_PLAN
-from mosis.web.schemas import (
-    ID,
-    LINK,
-    TIME,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    only,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import list_of, one_of, only, operation, shape, shown
 
 _FIELDS: Schema = {
     "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": NAME},
@@ -68,34 +56,15 @@ CREATE = (
 PUBLISH_BY = ("anyone", "trusted")
 CHANGE = _FIELDS | _DEFAULT_PLAN | {"publish_by": {"type": "string", "allowed": list(PUBLISH_BY)}}
 
-PENDING = shape(
-    "PendingListing",
-    id=ID,
-    revision=int,
-    fields=dict,
-    because=many(str),
-    submitted_at=TIME,
-    updated_at=TIME,
-)
+PENDING = shape("PendingListing", "id revision:int fields:dict because[] submitted_at updated_at")
 APP = shape(
     "App",
-    id=ID,
-    package_id=str,
-    name=str,
-    summary=str,
-    description=str,
-    category=str,
-    tags=many(str),
-    homepage=nullable(str),
+    "id package_id name summary description category tags[] homepage? status developer_id"
+    " icon_url? latest_version? rollout_plan? publish_by pending? created_at updated_at",
     status=one_of(*STATUSES),
-    developer_id=ID,
-    icon_url=nullable(LINK),
-    latest_version=nullable(str),
-    rollout_plan=nullable(DEFAULT_PLAN),
+    rollout_plan=DEFAULT_PLAN,
     publish_by=one_of(*PUBLISH_BY),
-    pending=nullable(PENDING),
-    created_at=TIME,
-    updated_at=TIME,
+    pending=PENDING,
 )
 
 
@@ -128,7 +97,7 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/apps/<app>", callback=delete, scope="apps:write", lane="writes")
 
 
-@operation(list_of("apps", APP, total=int), query=only("status", STATUSES))
+@operation(list_of("apps", APP, "total:int"), query=only("status", STATUSES))
 def index(env: Context, db: Connection, caller: Caller) -> Json:
     """The caller's apps, newest first."""
     status = read_choice("status", *STATUSES)

@@ -16,7 +16,7 @@ from mosis.validation.names import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
 from mosis.web.request import created, listed, read_page, spend
-from mosis.web.schemas import ID, TIME, extended_with, list_of, operation, shape, shown
+from mosis.web.schemas import extended_with, list_of, operation, shape, shown
 
 EMAIL = {
     "type": "string",
@@ -46,23 +46,11 @@ LOGOUT = {"everywhere": {"type": "boolean"}}
 
 TOKENS = shape(
     "Tokens",
-    access_token=str,
+    "access_token token_type expires_in:int refresh_token refresh_expires_in:int",
     token_type={"const": "Bearer"},
-    expires_in=int,
-    refresh_token=str,
-    refresh_expires_in=int,
 )
-SIGNED_IN = extended_with("SignedIn", TOKENS, developer=DEVELOPER)
-SESSION = shape(
-    "Session",
-    id=ID,
-    client=str,
-    network=str,
-    current=bool,
-    created_at=TIME,
-    last_used_at=TIME,
-    expires_at=TIME,
-)
+SIGNED_IN = extended_with("SignedIn", TOKENS, "developer", developer=DEVELOPER)
+SESSION = shape("Session", "id client network current:bool created_at last_used_at expires_at")
 
 
 def password_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:

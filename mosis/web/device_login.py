@@ -18,7 +18,7 @@ from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
 from mosis.web.auth import SECOND_FACTOR_CODE, TOKENS, spend_code
 from mosis.web.request import spend
-from mosis.web.schemas import LINK, TIME, many, operation, shape, shown
+from mosis.web.schemas import operation, shape, shown
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 BEGIN = {
@@ -45,23 +45,16 @@ APPROVE = {
 
 BEGUN = shape(
     "DeviceLogin",
-    device_code=str,
-    user_code=str,
-    verification_uri=LINK,
-    verification_uri_complete=LINK,
-    expires_in=int,
-    interval=int,
+    "device_code user_code verification_uri:link verification_uri_complete:link expires_in:int"
+    " interval:int",
 )
-ASKED = shape("DeviceRequest", user_code=str, client_name=str, scopes=many(str), expires_at=TIME)
+ASKED = shape("DeviceRequest", "user_code client_name scopes[] expires_at")
 EXCHANGED = shape(
     "ExchangedToken",
-    access_token=str,
-    issued_token_type=str,
+    "access_token issued_token_type token_type expires_in:int scope",
     token_type={"const": "Bearer"},
-    expires_in=int,
-    scope=str,
 )
-DECIDED = shape("DeviceDecision", user_code=str, client_name=str, approved=bool)
+DECIDED = shape("DeviceDecision", "user_code client_name approved:bool")
 
 
 def _scope_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:

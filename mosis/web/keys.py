@@ -31,18 +31,7 @@ from mosis.validation import (
 from mosis.validation.names import NAME
 from mosis.web.long_poll import in_turn
 from mosis.web.request import created, listed, read_page, require_match, spend
-from mosis.web.schemas import (
-    ID,
-    TIME,
-    extended_with,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import extended_with, list_of, many, one_of, operation, shape, shown
 
 API_KEY: Schema = {
     "name": required_text(100, NAME),
@@ -72,39 +61,21 @@ SIGNING_KEY = {
 
 KEY = shape(
     "ApiKey",
-    id=ID,
-    name=str,
-    prefix=str,
-    scopes=many(one_of(*SCOPES)),
-    apps=nullable(many(str)),
+    "id name prefix scopes[] apps[]? role expires_at? last_used_at? created_at made_by:id?",
+    scopes=one_of(*SCOPES),
     role=one_of(*ROLES),
-    expires_at=nullable(TIME),
-    last_used_at=nullable(TIME),
-    created_at=TIME,
-    made_by=nullable(ID),
 )
-NEW_KEY = extended_with("NewApiKey", KEY, key=str)
-REPORTED = shape("Reported", revoked=bool)
+NEW_KEY = extended_with("NewApiKey", KEY, "key")
+REPORTED = shape("Reported", "revoked:bool")
 LABELLED = shape(
-    "ReportedMatch",
-    token_hash=str,
-    token_type=str,
-    label=one_of("true_positive", "false_positive"),
+    "ReportedMatch", "token_hash token_type label", label=one_of("true_positive", "false_positive")
 )
 PUBLIC_KEY = shape(
     "SigningKey",
-    id=ID,
-    name=str,
-    public_key=str,
-    fingerprint=str,
+    "id name public_key fingerprint state created_at revoked_at? made_by:id?",
     state=one_of("active", "revoked"),
-    created_at=TIME,
-    revoked_at=nullable(TIME),
-    made_by=nullable(ID),
 )
-VERIFIED = shape(
-    "SignatureCheck", signing_key_id=ID, fingerprint=str, version_id=ID, version=str, verified=bool
-)
+VERIFIED = shape("SignatureCheck", "signing_key_id fingerprint version_id version verified:bool")
 OF_VERIFY: Schema = {
     "app": {
         "type": "string",

@@ -18,7 +18,7 @@ from mosis.validation import Json, Schema, pattern
 from mosis.web import auth
 from mosis.web.long_poll import suspend
 from mosis.web.request import spend
-from mosis.web.schemas import EMPTY, LINK, operation, shape
+from mosis.web.schemas import EMPTY, operation, shape
 
 # A path of this portal: one slash first, never two in a row, no backslash, no control character, no
 # fragment (the portal adds its own).
@@ -31,7 +31,7 @@ _WORD = re.compile(r"[\x21-\x7e]{1,8192}\Z")
 
 WAIT_SECONDS = 10  # for other exchanges with the same provider
 
-BEGUN = shape("SignInBegun", redirect_url=LINK)
+BEGUN = shape("SignInBegun", "redirect_url")
 OF_PROVIDER: Schema = {
     name: {"type": "string", "maxlength": 8000, "meta": "From the provider (RFC 6749, RFC 9207)."}
     for name in ("state", "code", "error", "iss")

@@ -48,7 +48,7 @@ def read_declared(operation: Operation, further: FurtherRules | None) -> Any:
         return _form_or_json(operation.body, further=further)
     if operation.array is not None:
         return _array_or_object(operation.array, operation.body, further)
-    return _json(operation.body, optional=operation.optional, further=further)
+    return _json(operation.body, optional=operation.optional or not operation.body, further=further)
 
 
 def _array_or_object(items: Schema, schema: Schema, further: FurtherRules | None) -> Any:

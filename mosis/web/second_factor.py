@@ -10,12 +10,12 @@ from mosis.people import second_factor
 from mosis.validation import Json, Schema
 from mosis.web.auth import SECOND_FACTOR_CODE, spend_code
 from mosis.web.request import spend
-from mosis.web.schemas import many, operation, shape
+from mosis.web.schemas import operation, shape
 
 BEGIN: Schema = {"password": {"type": "string", "nullable": True, "maxlength": 1024}}
 CODE: Schema = {"code": SECOND_FACTOR_CODE}
-SECRET = shape("AuthenticatorSecret", secret=str, otpauth_uri=str)
-CODES = shape("RecoveryCodes", recovery_codes=many(str))
+SECRET = shape("AuthenticatorSecret", "secret otpauth_uri")
+CODES = shape("RecoveryCodes", "recovery_codes[]")
 
 
 def routes(app: bottle.Bottle) -> None:

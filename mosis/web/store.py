@@ -28,19 +28,7 @@ from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
 from mosis.web.request import listed, read_choice, read_number, read_page
 from mosis.web.routing import elsewhere
-from mosis.web.schemas import (
-    ID,
-    LINK,
-    TIME,
-    File,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import File, list_of, one_of, operation, shape, shown
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647
@@ -64,75 +52,36 @@ IMMUTABLE = "public, max-age=31536000, s-maxage=300, immutable"
 
 STORE_APP = shape(
     "StoreApp",
-    package_id=str,
-    name=str,
-    summary=str,
-    description=str,
-    category=str,
-    tags=many(str),
-    homepage=nullable(str),
-    developer=shape("", id=ID, name=str),
-    icon_url=LINK,
-    screenshots=many(LINK),
-    version=str,
-    version_code=int,
-    size_bytes=int,
-    sha256=str,
-    permissions=many(str),
-    min_mosis_version=nullable(str),
-    release_notes=str,
-    download_url=LINK,
-    downloads=int,
-    published_at=TIME,
-    updated_at=TIME,
+    "package_id name summary description category tags[] homepage? developer icon_url"
+    " screenshots:link[] version version_code:int size_bytes:int sha256 permissions[]"
+    " min_mosis_version? release_notes download_url downloads:int published_at updated_at",
+    developer=shape("", "id name"),
 )
 STORE_VERSION = shape(
     "StoreVersion",
-    version=str,
-    version_code=int,
+    "version version_code:int channel size_bytes:int sha256 permissions[] min_mosis_version?"
+    " release_notes published_at security:bool",
     channel=one_of(*CHANNELS),
-    size_bytes=int,
-    sha256=str,
-    permissions=many(str),
-    min_mosis_version=nullable(str),
-    release_notes=str,
-    published_at=TIME,
-    security=bool,
 )
 OFFER = shape(
     "Update",
-    package_id=str,
-    version=str,
-    version_code=int,
-    download_url=LINK,
-    sha256=str,
-    size_bytes=int,
-    min_mosis_version=nullable(str),
-    permissions=many(str),
-    release_notes=str,
-    published_at=TIME,
-    security=bool,
+    "package_id version version_code:int download_url sha256 size_bytes:int"
+    " min_mosis_version? permissions[] release_notes published_at security:bool",
 )
 SIGNATURES = shape(
     "IndexSignatures",
-    sequence=int,
-    sha256=str,
-    index_url=str,
-    signatures=many(shape("", key=str, signature=str)),
+    "sequence:int sha256 index_url:str signatures[]",
+    signatures=shape("", "key signature"),
 )
-OFFERS = shape("Updates", updates=many(OFFER))
-CATEGORY = shape("Category", name=str, apps=int)
+OFFERS = shape("Updates", "updates[]", updates=OFFER)
+CATEGORY = shape("Category", "name apps:int")
 STORE_KEYS = shape(
     "StoreKeys",
-    keys=many(
-        shape(
-            "StoreKey",
-            fingerprint=str,
-            algorithm={"const": "Ed25519"},
-            public_key=str,
-            created_at=TIME,
-            announced_until=nullable(TIME),
-        )
+    "keys[]",
+    keys=shape(
+        "StoreKey",
+        "fingerprint algorithm public_key created_at announced_until?",
+        algorithm={"const": "Ed25519"},
     ),
 )
 COOLDOWN: Schema = {

@@ -25,21 +25,7 @@ from mosis.telemetry.schemas import (
 from mosis.telemetry.telemetry_apps import Settings
 from mosis.validation import Json, Schema
 from mosis.web.request import listed, read_choice, read_page, require_match
-from mosis.web.schemas import (
-    COUNT,
-    DATE,
-    ID,
-    TIME,
-    extended_with,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    only,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import extended_with, list_of, one_of, only, operation, shape, shown
 
 CHOICES: Schema = {
     "enabled": {"type": "boolean"},
@@ -49,77 +35,46 @@ CHOICES: Schema = {
 DECISION: Schema = {"state": {"type": "string", "required": True, "allowed": ["open", "resolved"]}}
 
 RECEIPT = shape(
-    "Receipt", accepted=int, rejected=int, duplicate=bool, sample_rate=float, errors=many(dict)
+    "Receipt", "accepted:int rejected:int duplicate:bool sample_rate:float errors:dict[]"
 )
 _REQUIRED = {"required": RECEIPT["required"]}
-CRASH_RECEIPT = extended_with("CrashReceipt", RECEIPT, truncated=bool) | _REQUIRED
+CRASH_RECEIPT = extended_with("CrashReceipt", RECEIPT, "truncated:bool") | _REQUIRED
 EVENTS = BATCH | {"events": BATCH["events"] | {"schema": {"type": "dict", "schema": EVENT}}}
 STATES = ("open", "resolved")
 SPANS = ("day", "hour")
 GROUP = shape(
     "CrashGroup",
-    id=ID,
-    type=str,
-    message=str,
-    frames=many(str),
+    "id type message frames[] state count:int devices:int versions[] first_seen:time"
+    " last_seen:time resolved_at? reopened_at? algorithm:int",
     state=one_of(*STATES),
-    count=int,
-    devices=int,
-    versions=many(shape("", version=str, count=int)),
-    first_seen=TIME,
-    last_seen=TIME,
-    resolved_at=nullable(TIME),
-    reopened_at=nullable(TIME),
-    algorithm=int,
+    versions=shape("", "version count:int"),
 )
 WHOLE_GROUP = extended_with(
     "CrashGroupDetail",
     GROUP,
-    days=many(shape("", day=DATE, count=int)),
-    samples=many(
-        shape(
-            "CrashSample",
-            number=int,
-            at=TIME,
-            version=str,
-            mosis_version=str,
-            message=str,
-            stack_trace=str,
-            truncated=bool,
-            context=dict,
-        )
+    "days[] samples[]",
+    days=shape("", "day:date count:int"),
+    samples=shape(
+        "CrashSample",
+        "number:int at version mosis_version message stack_trace truncated:bool context:dict",
     ),
 )
-SETTINGS = shape("TelemetrySettings", enabled=bool, usage_events=bool, sample_rate=float)
+SETTINGS = shape("TelemetrySettings", "enabled:bool usage_events:bool sample_rate:float")
 SUMS = shape(
     "Sums",
-    events=int,
-    starts=int,
-    stops=int,
-    crashes=int,
-    lua_errors=int,
-    unique_devices=int,
-    session_seconds_mean=nullable(float),
-    crash_free_share=nullable(float),
-    frame_ms_p50=nullable(float),
-    frame_ms_p95=nullable(float),
-    startup_ms_p50=nullable(float),
-    startup_ms_p95=nullable(float),
-    memory_mb_p50=nullable(float),
-    memory_mb_p95=nullable(float),
-    memory_limit_mb_p50=nullable(float),
+    "events:int starts:int stops:int crashes:int lua_errors:int unique_devices:int"
+    " session_seconds_mean:float? crash_free_share:float? frame_ms_p50:float?"
+    " frame_ms_p95:float? startup_ms_p50:float? startup_ms_p95:float? memory_mb_p50:float?"
+    " memory_mb_p95:float? memory_limit_mb_p50:float?",
 )
 ANALYTICS = shape(
     "Analytics",
-    package_id=str,
-    **{"from": TIME},
-    to=TIME,
+    "package_id from:time to:time granularity version? totals versions[] intake series[]",
     granularity=one_of(*SPANS),
-    version=nullable(str),
     totals=SUMS,
-    versions=many(shape("", version=str, events=int, starts=int)),
-    intake=shape("", **dict.fromkeys(analytics.INTAKE, COUNT)),
-    series=many(extended_with("Bucket", SUMS, start=TIME)),
+    versions=shape("", "version events:int starts:int"),
+    intake=shape("", " ".join(f"{name}:int" for name in analytics.INTAKE)),
+    series=extended_with("Bucket", SUMS, "start:time"),
 )
 RANGE: Schema = {
     "granularity": {"type": "string", "allowed": [*SPANS], "meta": "The width of a bucket."},
@@ -129,15 +84,10 @@ RANGE: Schema = {
 }
 DOWNLOADS = shape(
     "Downloads",
-    package_id=str,
-    **{"from": DATE},
-    to=DATE,
-    by=many(one_of(*downloads.BY)),
-    total=int,
-    downloads=many(
-        shape("", day=DATE, version=str, channel=one_of("stable", "beta"), count=int)
-        | {"required": ["count"]}
-    ),
+    "package_id from:date to:date by[] total:int downloads[]",
+    by=one_of(*downloads.BY),
+    downloads=shape("", "day:date version channel count:int", channel=one_of("stable", "beta"))
+    | {"required": ["count"]},
 )
 DAYS: Schema = {name: RANGE[name] for name in ("from", "to")} | {
     "by": {
@@ -189,7 +139,7 @@ def public_receipt(receipt: Receipt) -> Json:
     return shown(RECEIPT, receipt)
 
 
-@operation(list_of("batches", dict, crash_reports=many(dict), days=many(dict)))
+@operation(list_of("batches", dict, "crash_reports:dict[] days:dict[]"))
 def export(env: Context, device_id: str) -> Json:
     """Everything stored about a device, for anybody who knows its id."""
     paging = read_page(int)
