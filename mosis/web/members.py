@@ -9,39 +9,28 @@ from mosis.people import accounts
 from mosis.publishing import apps, invitations, members
 from mosis.publishing.invitations import Invitation
 from mosis.publishing.members import ROLES, Member
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, choice
 from mosis.web import apps as shown_apps
 from mosis.web.apps import APP
 from mosis.web.auth import EMAIL
 from mosis.web.request import created, listed, read_page, require_match, spend
-from mosis.web.schemas import ID, TIME, list_of, one_of, operation, shape, shown
+from mosis.web.schemas import list_of, one_of, operation, shape, shown
 
-ROLE = {"type": "string", "required": True, "allowed": list(ROLES)}
+ROLE = choice(ROLES, required=True)
 INVITE: Schema = {"email": EMAIL, "role": ROLE}
 CHANGE: Schema = {"role": ROLE}
 OFFER: Schema = {"email": EMAIL}
 
-MEMBER = shape(
-    "Member", id=ID, name=str, email=str, role=one_of(*ROLES), suspended=bool, created_at=TIME
-)
+MEMBER = shape("Member", "id name email role suspended:bool created_at", role=one_of(*ROLES))
 INVITATION = shape(
     "AppInvitation",
-    id=ID,
-    email=str,
+    "id email role transfer:bool invited_by:id created_at expires_at",
     role=one_of(*ROLES),
-    transfer=bool,
-    invited_by=ID,
-    created_at=TIME,
-    expires_at=TIME,
 )
 RECEIVED = shape(
     "ReceivedInvitation",
-    package_id=str,
-    app_name=str,
+    "package_id app_name role transfer:bool invited_by expires_at",
     role=one_of(*ROLES),
-    transfer=bool,
-    invited_by=str,
-    expires_at=TIME,
 )
 REFUSED = "suspended already_member limit_reached"
 
