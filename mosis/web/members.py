@@ -10,14 +10,14 @@ from mosis.people import accounts
 from mosis.publishing import apps, invitations, members
 from mosis.publishing.invitations import Invitation
 from mosis.publishing.members import ROLES, Member
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, choice
 from mosis.web import apps as shown_apps
 from mosis.web.apps import APP
 from mosis.web.auth import EMAIL
 from mosis.web.request import created, listed, read_page, require_match, spend
 from mosis.web.schemas import list_of, one_of, operation, shape, shown
 
-ROLE = {"type": "string", "required": True, "allowed": list(ROLES)}
+ROLE = choice(ROLES, required=True)
 INVITE: Schema = {"email": EMAIL, "role": ROLE}
 CHANGE: Schema = {"role": ROLE}
 OFFER: Schema = {"email": EMAIL}
