@@ -24,6 +24,13 @@ class Malformed(PortalError):
     """The request cannot be parsed."""
 
 
+class MalformedRequest(Malformed):
+    """Malformed `malformed_request`: what no more specific code says."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("malformed_request", detail)
+
+
 class Invalid(PortalError):
     """The request was parsed and its content is invalid; `errors` holds every finding as {pointer,
     code, detail}."""

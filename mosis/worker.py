@@ -248,13 +248,21 @@ class Worker:
         for every_seconds, tick in TICKS:
             if self._is_due(tick, every_seconds):
                 tick(self.env)
-        for name, kind in jobs.KINDS.items():
-            # the table records the last run, also of another process
-            if kind.every_seconds and self._is_due(name, min(kind.every_seconds, HOUR)):
-                db = self.env.db.connection()
-                with db.write():
-                    jobs.add_scheduled(db, name, kind.every_seconds)
-        if jobs.recover(self.env.db.connection()):
+        db, now = self.env.db.connection(), time.monotonic()
+        # the table records the last run, also of another process
+        due = {
+            name: kind.every_seconds
+            for name, kind in jobs.KINDS.items()
+            if kind.every_seconds and now >= self._due.get(name, 0)
+        }
+        if due:
+            with db.write():
+                for name, every_seconds in due.items():
+                    jobs.add_scheduled(db, name, every_seconds)
+            self._due |= {
+                name: now + min(every_seconds, HOUR) for name, every_seconds in due.items()
+            }
+        if jobs.recover(db):
             self.wake()
 
     def _is_due(self, what: object, every_seconds: int) -> bool:

@@ -37,6 +37,7 @@ Run = Callable[[Args, Config], int | None]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
+    gc.freeze()  # what the modules made stays; looking through it would find nothing
     gc.enable()
     if not all(map(is_utf_8, sys.argv[1:] if arguments is None else arguments)):
         parser().error("the arguments must be UTF-8")

@@ -17,13 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mosis.clock import Clock
-from mosis.database.raw import (
-    BUSY_SECONDS,
-    CORRUPT,
-    DAMAGED,
-    translated,
-    undone,
-)
+from mosis.database.raw import BUSY_SECONDS, CORRUPT, DAMAGED, translated, undone
 from mosis.database.tables import Stored, select
 from mosis.errors import NotFound, Unavailable
 

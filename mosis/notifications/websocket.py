@@ -28,7 +28,7 @@ from mosis.caller import Caller, client_address, is_in, network_of
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest
-from mosis.errors import Denied, LimitReached, Malformed, NotFound, PortalError
+from mosis.errors import Denied, LimitReached, MalformedRequest, NotFound, PortalError
 from mosis.events import Event
 from mosis.ids import request_id_of
 from mosis.notifications import feed
@@ -207,7 +207,7 @@ class Listener:
                 )
             after = parse_qs(query).get("after", [])
             if len(after) > 1:
-                raise Malformed("malformed_request", "The query has `after` more than once.")
+                raise MalformedRequest("The query has `after` more than once.")
             connection.state_of_ours = (
                 caller,
                 credential,

@@ -57,6 +57,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class _Request:
+    """A request, and the proxy it goes through."""
+
     method: str
     url: SplitResult
     body: bytes | None

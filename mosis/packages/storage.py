@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol
 from mosis import disk
 from mosis.cache import RevisionCache
 from mosis.database import new_id
-from mosis.errors import LimitReached, Malformed, Unavailable
+from mosis.errors import LimitReached, MalformedRequest, Unavailable
 from mosis.packages.fetches import JOBS, Turn
 from mosis.records import dataclass
 
@@ -103,10 +103,9 @@ class Files:
                     digest.update(block)
                     _write_all(file, block)
                 if expected_bytes is not None and size != expected_bytes:
-                    raise Malformed(
-                        "malformed_request",
+                    raise MalformedRequest(
                         f"The body has {size} bytes, but {expected_bytes} "
-                        "were announced; send it again.",
+                        "were announced; send it again."
                     )
                 os.fsync(file.fileno())
         except BaseException as error:

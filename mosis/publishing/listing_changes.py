@@ -15,14 +15,7 @@ from mosis.context import Context
 from mosis.database import Connection, Record, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first, page
 from mosis.errors import Conflict
-from mosis.publishing import (
-    apps,
-    look_alikes,
-    members,
-    review_notices,
-    review_policy,
-    versions,
-)
+from mosis.publishing import apps, look_alikes, members, review_notices, review_policy, versions
 from mosis.publishing.apps import App
 from mosis.records import dataclass
 

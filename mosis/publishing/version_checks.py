@@ -27,10 +27,11 @@ def check(env: Context, version_id: str) -> None:
     if version is None or version.state != "checking":
         return
     with package_files.open_file(env, db, version, anew=True) as package:
-        findings = [
-            *env.checks.run(package),
-            *(finding.as_dict() for finding in _circumstances(db, version)),
-        ]
+        findings = [*env.checks.run(package)]
+    with db.snapshot():
+        if versions.by_id(db, version_id) is None:
+            return  # deleted while the checks ran
+        findings += (finding.as_dict() for finding in _circumstances(db, version))
     refused = any(finding["severity"] == "error" for finding in findings)
     with db.write():
         version = versions.by_id(db, version_id)

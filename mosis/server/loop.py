@@ -47,6 +47,7 @@ SETTINGS = {
     "channel_timeout": 30,  # seconds without a byte in either direction
     "max_request_header_size": 32768,
     "ident": None,
+    "listen": "",  # the socket is ours, see `Listening.open`
     "expose_tracebacks": False,
     # Of the headers of proxies only X-Forwarded-For reaches the application, unchanged: it trusts the header or not by
     # REMOTE_ADDR, which is always the peer's address here. The others are dropped in request.py.
@@ -431,9 +432,9 @@ def _is_loopback(address: str) -> bool:
 def sweep(folder: Path) -> None:
     """Create the folder, and remove the bodies that a killed process left in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(SPOOL_PREFIX + "*"):
-        with suppress(FileNotFoundError):
-            left.unlink()
+    for left in folder.iterdir():
+        if left.name.startswith(SPOOL_PREFIX):
+            left.unlink(missing_ok=True)
 
 
 def allow_descriptors(wanted: int) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 
-from mosis.errors import LimitReached, Malformed, PortalError, Unavailable
+from mosis.errors import LimitReached, Malformed, MalformedRequest, PortalError, Unavailable
 from mosis.records import dataclass
 from mosis.server.lanes import Share, Shares
 
@@ -225,9 +225,8 @@ class Request:
         line, _, block = head.partition(b"\r\n")
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
-            raise Malformed(
-                "malformed_request",
-                "The first line must be METHOD, path and HTTP/1.1, with one space between.",
+            raise MalformedRequest(
+                "The first line must be METHOD, path and HTTP/1.1, with one space between."
             )
         command, target, minor = match.groups()
         self.command, self.request_uri = command.decode(), target.decode("latin-1")
@@ -252,11 +251,9 @@ class Request:
         elif self.command == "OPTIONS" and target == "*":
             path = "*"
         else:
-            raise Malformed(
-                "malformed_request", "The request target must be a path that begins with a slash."
-            )
+            raise MalformedRequest("The request target must be a path that begins with a slash.")
         if "#" in target:
-            raise Malformed("malformed_request", "The request target must not have a fragment (#).")
+            raise MalformedRequest("The request target must not have a fragment (#).")
         if "%" in path:
             path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
         self.path = "/" + path.lstrip("/") if path.startswith("//") else path
@@ -333,9 +330,7 @@ class Request:
             taken += size
             self.wire_bytes += size
             if receiver.error:
-                raise Malformed(
-                    "malformed_request", f"The chunked body cannot be read: {receiver.error.body}."
-                )
+                raise MalformedRequest(f"The chunked body cannot be read: {receiver.error.body}.")
             if len(spool) > self.limit_bytes:
                 raise self._too_large()
             self.completed = receiver.completed
@@ -349,9 +344,7 @@ class Request:
         """Every chunk costs processor time: long size lines and many small chunks are refused."""
         too_long = len(receiver.control_line) > LONGEST_LINE or len(receiver.trailer) > LONGEST_LINE
         if too_long or self.wire_bytes - len(spool) > SPARE_FRAMING + len(spool) // 16:
-            raise Malformed(
-                "malformed_request", "The chunked body has too much framing; send larger chunks."
-            )
+            raise MalformedRequest("The chunked body has too much framing; send larger chunks.")
 
     def _head_too_large(self, head: bytes) -> LimitReached:
         """414 where the request line takes most of the head (RFC 9110, section 15.5.15), else 431 (RFC 6585)."""

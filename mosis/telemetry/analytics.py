@@ -4,7 +4,7 @@ from typing import Any
 
 from mosis.clock import DAY, HOUR, text
 from mosis.database import Connection
-from mosis.errors import Malformed
+from mosis.errors import MalformedRequest
 from mosis.records import dataclass
 from mosis.telemetry import histogram, rollups
 from mosis.telemetry.rollups import ALL, Sums
@@ -37,10 +37,8 @@ def read_range(span: str, since: str | None, until: str | None, now: int) -> Ran
     )
     found = Range(span, first - first % width, last - last % width)
     if not 0 < len(found.starts()) <= MOST_BUCKETS[span]:
-        raise Malformed(
-            "malformed_request",
-            "from must be before to, and a range may contain at most "
-            f"{MOST_BUCKETS[span]} {span}s.",
+        raise MalformedRequest(
+            f"from must be before to, and a range may contain at most {MOST_BUCKETS[span]} {span}s."
         )
     return found
 
@@ -141,5 +139,5 @@ def _moment(name: str, given: str, *, end: bool) -> int:
     found = timestamps.seconds(stamp)
     if found is None or not 0 <= found < timestamps.END:
         detail = f"{name} must be a day such as 2026-01-31 or a time such as 2026-01-31T12:00:00Z."
-        raise Malformed("malformed_request", detail)
+        raise MalformedRequest(detail)
     return found + (DAY - 1 if is_day and end else 0)

@@ -10,7 +10,7 @@ from typing import Any
 from mosis.clock import DAY, seconds
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Malformed
+from mosis.errors import MalformedRequest
 from mosis.store import downloads
 from mosis.telemetry import telemetry_apps
 from mosis.telemetry.analytics import Range
@@ -81,7 +81,7 @@ def read_by(given: str | None) -> tuple[str, ...]:
     Raises Malformed."""
     names = (given or "day").split(",")
     if len(set(names)) != len(names) or not set(names) <= set(BY):
-        raise Malformed("malformed_request", f"by is one or several of {','.join(BY)}, each once.")
+        raise MalformedRequest(f"by is one or several of {','.join(BY)}, each once.")
     return tuple(name for name in BY if name in names)
 
 
@@ -101,7 +101,7 @@ def counts(
     )
     if len(rows) > MOST_ROWS:
         detail = f"These are more than {MOST_ROWS} rows: ask for fewer days, or with fewer of `by`."
-        raise Malformed("malformed_request", detail)
+        raise MalformedRequest(detail)
     found = [dict(zip(("count", *by), row, strict=True)) for row in rows]
     return sum(row["count"] for row in found), found
 

@@ -11,7 +11,7 @@ from mosis.database import Connection
 from mosis.people import account_recovery, accounts
 from mosis.publishing import invitations
 from mosis.ui.pages import Page, Section
-from mosis.validation import Schema
+from mosis.validation import Schema, choice
 from mosis.web.account_recovery import FORGOT, RESET, VERIFY
 from mosis.web.auth import REGISTER, TICKET
 from mosis.web.plugins import Portal
@@ -21,8 +21,8 @@ INVITED: Schema = {name: REGISTER[name] for name in ("email", "password", "name"
     "invitation": TICKET
 }
 JOIN: Schema = {"token": TICKET}
-ACCEPT: Schema = JOIN | {"accept": {"type": "string", "allowed": ["yes"]}}
-VERIFY_HERE: Schema = VERIFY | {"claim": {"type": "string", "allowed": ["yes"]}}
+ACCEPT: Schema = JOIN | {"accept": choice(("yes",))}
+VERIFY_HERE: Schema = VERIFY | {"claim": choice(("yes",))}
 
 
 def routes(app: Portal) -> None:

@@ -1,6 +1,6 @@
 """HTML forms: application/x-www-form-urlencoded, validated with the same schemas as JSON bodies."""
 
-from mosis.errors import Malformed
+from mosis.errors import MalformedRequest
 from mosis.validation import Json, Schema, check
 from mosis.web.request import read_form_pairs
 
@@ -40,7 +40,7 @@ class Form:
                     found[name] = values
                 continue
             if len(values) > 1:
-                raise Malformed("malformed_request", f"The form has `{name}` more than once.")
+                raise MalformedRequest(f"The form has `{name}` more than once.")
             value = values[0].strip() if values and name in trimmed else "".join(values)
             if value:
                 found[name] = value

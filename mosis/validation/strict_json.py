@@ -58,9 +58,9 @@ def _read_quickly(body: bytes, between: bytes, depth: int) -> Any:
         value = orjson.loads(body)
     except ValueError:
         return _UNDECIDED
+    _check_depth(between, depth)  # first, because orjson writes fewer levels than it reads
     if orjson.dumps(value).count(b":") != body.count(b":"):
         return _UNDECIDED
-    _check_depth(between, depth)
     return value
 
 

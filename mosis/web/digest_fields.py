@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mosis.errors import Invalid, Malformed
+from mosis.errors import Invalid, Malformed, MalformedRequest
 
 ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512"}
 FIELDS = ("Content-Digest", "Repr-Digest")
@@ -139,7 +139,6 @@ def _shown(name: str, digest: bytes) -> str:
 
 def _unreadable(field: str, reason: str) -> Malformed:
     example = "SHA-256=BASE64" if field == "Digest" else "sha-256=:BASE64:"
-    return Malformed(
-        "malformed_request",
-        f"The header {field} cannot be read: {reason}. Write `{field}: {example}`.",
+    return MalformedRequest(
+        f"The header {field} cannot be read: {reason}. Write `{field}: {example}`."
     )

@@ -2,9 +2,10 @@
 
 import re
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from bottle import html_escape as escape
 
 from mosis import problems
 from mosis.errors import NotFound

@@ -12,7 +12,7 @@ import bottle
 
 from mosis import idempotency
 from mosis.context import Context
-from mosis.errors import Malformed
+from mosis.errors import MalformedRequest
 from mosis.idempotency import KeyedRequest, StoredResponse
 from mosis.web.request import JSON_LIMIT_BYTES, read_body
 
@@ -41,9 +41,8 @@ class Retries:
             environ = bottle.request.environ
             key = environ.get("HTTP_IDEMPOTENCY_KEY")  # raw: what is not ASCII is refused here
             if key is not None and not _KEY.match(key):
-                raise Malformed(
-                    "malformed_request",
-                    f"{HEADER} must be 1 to 255 printable ASCII characters, such as a UUID.",
+                raise MalformedRequest(
+                    f"{HEADER} must be 1 to 255 printable ASCII characters, such as a UUID."
                 )
             with ExitStack() as until_answered:
                 retry = Retry(self, key, until_answered)

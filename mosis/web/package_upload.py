@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import bottle
 
 from mosis.context import Context
-from mosis.errors import Invalid, Malformed, PortalError
+from mosis.errors import Invalid, Malformed, MalformedRequest, PortalError
 from mosis.packages.storage import Readable, Received
 from mosis.publishing.versions import Upload
 from mosis.validation.choices import one_of
@@ -52,10 +52,7 @@ class SentPackage:
             return
         length = request.content_length
         if length == 0 or (length < 0 and not request.environ.get("wsgi.input_terminated")):
-            raise Malformed(
-                "malformed_request",
-                "Send the package as the body: curl --data-binary @notes.mosis.",
-            )
+            raise MalformedRequest("Send the package as the body: curl --data-binary @notes.mosis.")
         self.length = length if length > 0 else None
 
     @contextmanager
@@ -90,9 +87,7 @@ class SentPackage:
             if name not in PARAMETERS:
                 continue
             if name in given:
-                raise Malformed(
-                    "malformed_request", f"`{name}` is in the query and in the form; send it once."
-                )
+                raise MalformedRequest(f"`{name}` is in the query and in the form; send it once.")
             if value:  # forms send an empty text for fields that were left out
                 given[name] = value
         wrong = [

@@ -38,12 +38,7 @@ from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.server.request import readable
 from mosis.web.answers import fields_of, final_headers, headers_of_caller
-from mosis.web.request import (
-    check_lengths,
-    check_query,
-    read_declared,
-    require_match,
-)
+from mosis.web.request import check_lengths, check_query, read_declared, require_match
 from mosis.web.routing import (
     API_PREFIX,
     KNOWN_METHODS,

@@ -12,7 +12,7 @@ import bottle
 from mosis.context import Context
 from mosis.database import pagination
 from mosis.database.pagination import Page, PageRequest
-from mosis.errors import Conflict, Invalid, LimitReached, Malformed
+from mosis.errors import Conflict, Invalid, LimitReached, Malformed, MalformedRequest
 from mosis.validation import MOST_FINDINGS, Finding, FurtherRules, Schema, check, finding, findings
 from mosis.validation.choices import one_of
 from mosis.validation.strict_json import dump_json as dump
@@ -48,7 +48,7 @@ def read_declared(operation: Operation, further: FurtherRules | None) -> Any:
         return _form_or_json(operation.body, further=further)
     if operation.array is not None:
         return _array_or_object(operation.array, operation.body, further)
-    return _json(operation.body, optional=operation.optional, further=further)
+    return _json(operation.body, optional=operation.optional or not operation.body, further=further)
 
 
 def _array_or_object(items: Schema, schema: Schema, further: FurtherRules | None) -> Any:
@@ -108,7 +108,7 @@ def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dic
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Malformed("malformed_request", f"The form has `{_shown(twice)}` more than once.")
+        raise MalformedRequest(f"The form has `{_shown(twice)}` more than once.")
     return check(fields, schema, further)
 
 
@@ -132,9 +132,9 @@ def read_form_pairs() -> list[tuple[str, str]]:
             errors="strict",
         )
     except ValueError:
-        raise Malformed(
-            "malformed_request",
-            "The form cannot be read: send up to 50 fields as application/x-www-form-urlencoded, in UTF-8.",
+        raise MalformedRequest(
+            "The form cannot be read: send up to 50 fields as "
+            "application/x-www-form-urlencoded, in UTF-8."
         ) from None
 
 
@@ -177,20 +177,18 @@ def _unpacked(body: bytes, limit_bytes: int) -> bytes:
         try:
             content += unpacker.decompress(body, limit_bytes + 1 - len(content))
         except zlib.error:
-            raise Malformed(
-                "malformed_request",
-                "The body is not gzip (RFC 1952) or is damaged: compress it again, or send it without Content-Encoding.",
+            raise MalformedRequest(
+                "The body is not gzip (RFC 1952) or is damaged: compress it again, or send it "
+                "without Content-Encoding."
             ) from None
         if len(content) > limit_bytes:
             raise _too_large(limit_bytes)
         if not unpacker.eof:
-            raise Malformed("malformed_request", "The gzip body is cut off.")
+            raise MalformedRequest("The gzip body is cut off.")
         body = unpacker.unused_data
         if not body.strip(b"\0"):  # zeros at the end are padding, as for gzip(1)
             return content
-    raise Malformed(
-        "malformed_request", f"A gzip body may have at most {GZIP_MEMBERS} members; send one."
-    )
+    raise MalformedRequest(f"A gzip body may have at most {GZIP_MEMBERS} members; send one.")
 
 
 def _media_type() -> str:
@@ -249,7 +247,7 @@ def read_page(*types: type | tuple[type, ...]) -> PageRequest:
         and len(limit) < 4
         and 1 <= int(limit) <= pagination.MOST
     ):
-        raise Malformed("malformed_request", f"limit must be a number from 1 to {pagination.MOST}.")
+        raise MalformedRequest(f"limit must be a number from 1 to {pagination.MOST}.")
     cursor = query.get("cursor")
     return PageRequest(int(limit), pagination.position(cursor, *types) if cursor else None)
 
@@ -260,7 +258,7 @@ def read_choice(name: str, *choices: str, default: str | None = None) -> str | N
     if value is None:
         return default
     if value not in choices:
-        raise Malformed("malformed_request", one_of(value, choices, name))
+        raise MalformedRequest(one_of(value, choices, name))
     return str(value)
 
 
@@ -270,11 +268,9 @@ def check_query(known: Schema) -> None:
     query = bottle.request.query.dict
     for name, values in [*query.items()]:
         if len(values) > 1:
-            raise Malformed("malformed_request", f"The query has `{_shown(name)}` more than once.")
+            raise MalformedRequest(f"The query has `{_shown(name)}` more than once.")
         if name in OTHER_PAGING and name not in known:
-            raise Malformed(
-                "malformed_request", f"There is no `{name}` here: send {OTHER_PAGING[name]}."
-            )
+            raise MalformedRequest(f"There is no `{name}` here: send {OTHER_PAGING[name]}.")
         if values == [""]:
             del query[name]
 
@@ -287,7 +283,7 @@ def read_number(name: str, most: int) -> int:
     """A whole number in the query; 0 if it is missing. Raises Malformed."""
     value = bottle.request.query.get(name, "0")
     if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= most):
-        raise Malformed("malformed_request", f"{name} must be a number from 0 to {most}.")
+        raise MalformedRequest(f"{name} must be a number from 0 to {most}.")
     return int(value)
 
 
@@ -300,7 +296,7 @@ def check_lengths(longest: dict[str, int]) -> None:
     """Raises Malformed if a parameter of the query is too long."""
     for name, most in longest.items():
         if len(bottle.request.query.getunicode(name) or "") > most:
-            raise Malformed("malformed_request", f"{name} may have at most {most} characters.")
+            raise MalformedRequest(f"{name} may have at most {most} characters.")
 
 
 def spend(env: Context, name: str, key: str) -> None:
