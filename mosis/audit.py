@@ -72,8 +72,7 @@ def add(
 def index(
     db: Connection, paging: PageRequest, *, owner_id: str | None = None, action: str | None = None
 ) -> Page[Entry]:
-    """The audit trail, newest line first: all of it, the lines of one account, or those of one
-    action."""
+    """The audit trail, newest line first: all of it, or the lines of one account or action."""
     return newest_first(
         db,
         Entry,

@@ -36,8 +36,7 @@ ROOMS = {"apps": 0.25, "lists": 0.3, "offers": 0.25, "always": 0.05, "gzip": 0.1
 
 @dataclass(frozen=True)
 class Context:
-    """Everything a use case depends on, made once at start and passed on; there is no other global
-    state."""
+    """Everything a use case depends on, made once at start and passed on: no other global state."""
 
     config: Config
     clock: Clock
@@ -69,8 +68,7 @@ class Context:
     key_uses: WriteBehindCounters = field(default_factory=WriteBehindCounters)
 
     def state(self, kind: type[State]) -> State:
-        """What a module keeps between requests in this process: one object of its class, made when
-        it is first asked for."""
+        """What a module keeps between requests: one object of its class, made at first use."""
         found = self.states.get(kind)
         if found is None:
             found = self.states.setdefault(kind, kind())

@@ -37,8 +37,7 @@ class StoredResponse:
 
 @dataclass(frozen=True)
 class KeyedRequest:
-    """A request with an Idempotency-Key: its name in the table, the MAC of its body, the encryption
-    key of its response."""
+    """A request with an Idempotency-Key: its name, its body's MAC, its response's key."""
 
     id: str
     developer_id: str | None
@@ -75,8 +74,7 @@ def request(
 
 
 def find(db: Connection, keyed: KeyedRequest) -> StoredResponse | None:
-    """The stored response to this request, or None. Raises Invalid `idempotency_key_reused` if the
-    body differs."""
+    """The stored response to this request, or None. Raises Invalid `idempotency_key_reused`."""
     row = db.one(
         "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ? AND expires_at <= ?",
         keyed.id,

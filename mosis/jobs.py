@@ -179,8 +179,7 @@ def add(
 
 
 def add_scheduled(db: Connection, kind: str, every_seconds: int) -> str | None:
-    """Queue a periodic job, in the running transaction. Returns None if another process has queued
-    it for this period."""
+    """Queue a periodic job, in the running transaction; None if it is queued for this period."""
     key, since = f"schedule:{kind}", db.clock.now(-every_seconds * 0.9)
     if db.value(
         "SELECT 1 FROM jobs WHERE unique_key = ? AND created_at > ? AND created_at <= ? LIMIT 1",
@@ -216,8 +215,7 @@ def claim(db: Connection, *lanes: str, busy: Collection[str] = ()) -> Job | None
 
 
 def extend(db: Connection, job: Job) -> bool:
-    """Extend the lease of a running job. Returns False if the lease is lost and the work should
-    stop."""
+    """Extend the lease of a running job; False if it is lost and the work should stop."""
     with db.write():
         return bool(
             db.change(
@@ -301,8 +299,7 @@ def correct_times(db: Connection) -> int:
 
 
 def rest(db: Connection, lane: str, owner: str, seconds: float) -> None:
-    """Start no job of this owner in the lane for some time, at most an hour, in the running
-    transaction."""
+    """Start no job of this owner in the lane for a time, an hour at most, in the transaction."""
     until = db.clock.now(min(seconds, LONGEST_REST_SECONDS))
     db.change(
         "INSERT INTO job_turns (lane, owner_id, turn, rests_until) VALUES (?1, ?2, 0, ?3)"
@@ -342,8 +339,7 @@ def index(db: Connection, paging: PageRequest, state: str | None = None) -> Page
 
 
 def retry(db: Connection, caller: Caller, job_id: str) -> Job:
-    """Queue a dead job again, due at once and with all its attempts. Raises NotFound, Conflict
-    `invalid_state`."""
+    """Queue a dead job again, with all its attempts. Raises NotFound, Conflict `invalid_state`."""
     with db.write():
         job = db.get(Job, "id = ?", job_id)
         if job.state != "dead":

@@ -97,8 +97,7 @@ POLICIES = {
 
 @dataclass(frozen=True)
 class Taken:
-    """What is left of a bucket, and the seconds until it is full again, or, if it is empty, until
-    there is one token."""
+    """What is left of a bucket, and the seconds until it is full, or, if empty, has one token."""
 
     name: str
     left: int
@@ -106,8 +105,7 @@ class Taken:
 
 
 def headers(taken: Sequence[Taken]) -> list[tuple[str, str]]:
-    """The rate limits applied to a request, as RateLimit-Policy and RateLimit
-    (draft-ietf-httpapi-ratelimit-headers)."""
+    """RateLimit-Policy and RateLimit of a request (draft-ietf-httpapi-ratelimit-headers)."""
     if not taken:
         return []
     policies = [(each.name, POLICIES[each.name]) for each in taken]
@@ -136,8 +134,7 @@ class Limits:
         }
 
     def take(self, name: str, key: str, tokens: int = 1) -> Taken | None:
-        """Take tokens. Returns None if limits are switched off. Raises LimitReached `rate_limited`
-        with `retry_after_seconds`."""
+        """Take tokens; None if limits are off. Raises LimitReached with `retry_after_seconds`."""
         if not self.on:
             return None
         policy, bucket = POLICIES[name], self._buckets[name]

@@ -86,8 +86,7 @@ def install(portal: Portal, output: Output, args: Namespace) -> int:
 
 
 def verify(config: Config, portal: Portal | None, output: Output, args: Namespace) -> int:
-    """Check a package's archive, digests and signature; with `--store` also that it is the one that the
-    store's signed index names."""
+    """Check a package's archive, digests and signature; with `--store` also by the index."""
     path = Path(args.file)
     keys = {each: signing.read_public(each) for each in args.key or ()}
     embedded = _certificate(path)
@@ -216,8 +215,7 @@ def fetch(
     tag: str | None = None,
     credential: str | None = None,
 ) -> None:
-    """Fetch a file. An earlier attempt (`.part`; only with a tag, the SHA-256 of the file) is resumed.
-    Raises Stop."""
+    """Fetch a file; with its SHA-256 as tag, an earlier attempt (`.part`) goes on. Raises Stop."""
     part = path.with_suffix(".part")
     if tag is None:
         part.unlink(missing_ok=True)

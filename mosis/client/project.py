@@ -53,8 +53,7 @@ class Built:
 
 
 def read_tree(folder: Path) -> Tree:
-    """Read the files that belong to the package, in the order of their names. Raises Stop for a folder
-    that cannot be read."""
+    """Read the files of the package, in the order of their names. Raises Stop."""
     tree = Tree(folder)
     rules = [_rule(each) for each in ALWAYS_IGNORED] + _read_rules(folder / IGNORE)
     try:

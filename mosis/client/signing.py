@@ -111,8 +111,7 @@ def add(config: Config, key: Key) -> None:
 
 
 def register(portal: Portal, key: Key) -> dict[str, Any]:
-    """Register the key with the account, unless it is registered; returns the portal's row for it.
-    Raises Problem."""
+    """Register the key with the account, once; returns the portal's row for it. Raises Problem."""
     for row in portal.pages("/signing-keys", "signing_keys", limit=100):
         if row["fingerprint"] == key.fingerprint and row["state"] == "active":
             return row
@@ -130,8 +129,7 @@ def register(portal: Portal, key: Key) -> dict[str, Any]:
 
 
 def ensure_registered(portal: Portal, key: Key) -> None:
-    """As `register`, if the credential may do that; a build server's token usually may not, and
-    does not need to."""
+    """As `register`, if the credential may do that: a build server's token need not."""
     try:
         register(portal, key)
     except Problem as problem:

@@ -86,8 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands. Each sets `run`, a function of the arguments and the settings that may return
-    an exit code."""
+    """The commands. Each sets `run`, a function of arguments and settings; its exit code."""
     top = argparse.ArgumentParser(
         prog="portal.py",
         description="A self-hosted app store backend for Mosis.",

@@ -118,8 +118,7 @@ class AccessTokens:
 
 
 def make_refresh(secret: str, session_id: str, seed: bytes, generation: int) -> str:
-    """The refresh token of a session's generation. `seed` is the random part of the session, stored
-    in the database."""
+    """The refresh token of a session's generation; `seed` is the session's stored random part."""
     head = uuid.UUID(session_id).bytes + generation.to_bytes(4, "big")
     return "mr_" + base64.urlsafe_b64encode(
         head + _mac(secret, _REFRESH + seed, head)
@@ -127,8 +126,7 @@ def make_refresh(secret: str, session_id: str, seed: bytes, generation: int) -> 
 
 
 def split_refresh(token: str) -> tuple[str, int]:
-    """(session id, generation) as the token claims them, unverified. Raises Denied if it does not
-    have the form of a refresh token."""
+    """(session id, generation) as the token claims them, unverified. Raises `invalid_token`."""
     try:
         raw = base64.b64decode(token.removeprefix("mr_"), altchars=b"-_", validate=True)
     except ValueError:
@@ -167,8 +165,7 @@ def make_step(secret: str, developer_id: str, expires_at: int, password_hash: st
 
 
 def split_step(ticket: str) -> tuple[str, int]:
-    """(account id, expiry) as the ticket claims them, unverified. Raises Denied `invalid_token` for
-    one of another form."""
+    """(account id, expiry) as the ticket claims them, unverified. Raises Denied `invalid_token`."""
     try:
         raw = base64.b64decode(ticket.removeprefix("ms_"), altchars=b"-_", validate=True)
     except ValueError:
@@ -185,16 +182,14 @@ def make_key() -> str:
 
 
 def is_key(key: str) -> bool:
-    """Whether a text has the form and the checksum of an API key, which scanners for leaked secrets
-    can verify offline."""
+    """Whether a text has the form and checksum of an API key, as scanners verify it offline."""
     body = key.removeprefix(KEY_PREFIX)
     formed = key.startswith(KEY_PREFIX) and len(body) == 42 and body.isascii() and body.isalnum()
     return formed and body[36:] == _checksum(body[:36])
 
 
 def key_hash(key: str) -> str:
-    """The stored form of an API key. A plain hash suffices, because 214 random bits cannot be
-    guessed."""
+    """The stored form of an API key; a plain hash, because 214 random bits cannot be guessed."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -216,8 +211,7 @@ def is_publisher_token(token: str) -> bool:
 
 
 def plausible(credential: str) -> bool:
-    """Whether a text has the form of a credential; checked before a large body is admitted and
-    before the database is asked."""
+    """Whether a text has the form of a credential: looked at before the database is asked."""
     return 40 <= len(credential) <= 4096 and (
         credential.count(".") == 2 or is_key(credential) or is_publisher_token(credential)
     )

@@ -12,13 +12,11 @@ from mosis.database.raw import BUSY_SECONDS
 
 
 class MigrationError(Exception):
-    """The database cannot be brought to this program's schema; the message says what to do. The
-    file is unchanged."""
+    """The database cannot be brought to this schema, and is unchanged; says what to do."""
 
 
 def statements(script: str) -> Iterator[str]:
-    """The statements of a script, one by one, so that they can share a transaction (executescript
-    commits first)."""
+    """The statements of a script, to share a transaction (executescript would commit first)."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

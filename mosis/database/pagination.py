@@ -18,8 +18,7 @@ LONGEST = 2000  # characters in a cursor
 
 @dataclass(frozen=True)
 class PageRequest:
-    """The requested part of a list: at most `limit` rows after the position `after`, the sort
-    values of the previous page's last row."""
+    """`limit` rows at most, after the position `after`: the sort values of the last row before."""
 
     limit: int = DEFAULT
     after: tuple[Any, ...] | None = None

@@ -49,8 +49,7 @@ def add(
     version: str | None = None,
     **data: Any,
 ) -> str:
-    """Record an event, in the running transaction, and queue its mail (if its kind is mailed) and
-    its webhooks. Returns its id."""
+    """Record an event, in the running transaction, with its mail and webhooks. Returns its id."""
     event_id = new_id()
     mailed = mail_choices(db, developer_id)[kind]
     db.insert(
@@ -98,8 +97,7 @@ def add(
 def queue_deliveries(
     db: Connection, developer_id: str, webhook_id: str, rests_until: str | None
 ) -> None:
-    """Queue the job that sends a webhook's waiting deliveries, not before its pause ends; one job
-    per webhook."""
+    """Queue the one job that sends a webhook's waiting deliveries, not before its pause ends."""
     rest = seconds(rests_until) - seconds(db.now) if rests_until else 0
     if rest > LONGEST_REST_SECONDS + CORRECTED_SECONDS:  # written while the clock was ahead
         rest = 0
@@ -125,8 +123,7 @@ def _give_up_oldest(db: Connection, webhook_id: str) -> None:
 
 
 def sweep(env: Any) -> None:
-    """Job: delete events after ninety days, and of each account all but the newest MOST_STORED. The
-    audit trail still lists the changes."""
+    """Job: delete events after ninety days, and all but the newest MOST_STORED of an account."""
     db = env.db.connection()
     old = "SELECT number FROM (SELECT number, created_at FROM events ORDER BY number LIMIT ?) WHERE created_at < ?"
     while numbers := db.all(old, SWEPT_AT_ONCE, env.clock.now(-RETENTION_SECONDS)):
@@ -176,8 +173,7 @@ def mark_read(db: Connection, developer_id: str, event_id: str | None = None) ->
 
 
 def mark_mailed(db: Connection, event_ids: list[str], message_id: str | None) -> None:
-    """Mark these as mailed, in the running transaction; the event whose id the message had gets the
-    time."""
+    """Mark these as mailed, in the running transaction; `message_id` gets the time."""
     db.change(
         "UPDATE events SET mail_due = 0, mailed_at = iif(id = ?1, ?2, mailed_at)"
         " WHERE id IN (SELECT value FROM json_each(?3))",

@@ -110,8 +110,7 @@ class Litestream:
     def start(
         self, lock: int, command: list[str], output: IO[bytes] | None = None
     ) -> "subprocess.Popen[bytes]":
-        """Start a command that ends with this process and holds the lock of its folder, see child.py.
-        Its output goes to ours, or into a file."""
+        """Start a command that ends with this process and holds its folder's lock, see child.py."""
         wrapper = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("child.py"))]
         return subprocess.Popen(  # noqa: S603  (our own program)
             [*wrapper, str(os.getpid()), str(lock), *command],
@@ -151,8 +150,7 @@ class Litestream:
         return done.stdout
 
     def files(self) -> list[dict[str, Any]]:
-        """The files of the replica, each with level, min_txid, max_txid, size and timestamp; empty
-        where there is no replica."""
+        """The replica's files, each with level, min_txid, max_txid, size and timestamp."""
         if self.replica_dir is not None and not self.replica_dir.exists():
             return []
         return list(

@@ -171,8 +171,7 @@ def deliveries(db: Connection, webhook: Webhook, paging: PageRequest) -> Page[De
 
 
 def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str) -> Delivery:
-    """Send a finished delivery again, with the same webhook-id and all its attempts. Raises
-    NotFound, Conflict `invalid_state`."""
+    """Send a finished delivery again, as a new one. Raises NotFound, Conflict `invalid_state`."""
     with db.write():
         webhook = get(db, caller, webhook_id)
         delivery = _delivery(db, webhook, delivery_id)
@@ -292,8 +291,7 @@ def _claim(db: Connection, webhook_id: str) -> tuple[Webhook, Delivery] | None:
 
 
 def _send(env: Context, db: Connection, webhook: Webhook, delivery: Delivery) -> bool:
-    """Make one attempt, outside any transaction, and record the result. Returns whether the next
-    delivery may follow at once."""
+    """Make one attempt, outside transactions, and record it; whether the next may follow."""
     event = events.find(db, delivery.event_id)
     if event is None:
         return True
@@ -388,8 +386,7 @@ def _switch_off(db: Connection, webhook: Webhook) -> None:
 
 
 def _soon(db: Connection, stamp: str, longest_seconds: float) -> str:
-    """`stamp`, or now if it is further ahead than possible, because the clock was wrong when it was
-    written."""
+    """`stamp`, or now if it is further ahead than possible: the clock was wrong when it was set."""
     clock = db.clock
     return stamp if stamp <= clock.latest(longest_seconds) else clock.now()
 

@@ -50,8 +50,7 @@ PATHS = ("/events", "/v1/events")
 
 
 class Listener:
-    """The WebSocket server. Raises OSError if the address is not available, ImportError if the
-    library `websockets` is missing."""
+    """The WebSocket server. Raises OSError for its address, ImportError without `websockets`."""
 
     def __init__(
         self,
@@ -149,8 +148,7 @@ class Listener:
             await self._stop.wait()
 
     def _opened(self, connection: Any) -> None:
-        """Count a new socket. It is closed if its address has its share; if all places are taken,
-        another pending one is closed."""
+        """Count a new socket; it or an older pending one may be closed if the places are taken."""
         peer = connection.remote_address
         address = str(peer[0]).removeprefix("::ffff:") if peer else ""
         if not is_in(address, self.env.config.trusted_proxy):
@@ -296,8 +294,7 @@ class Listener:
     async def _page(
         self, db: Connection, caller: Caller, number: int, replays: bool
     ) -> Page[Event]:
-        """The events behind a number. Reads of past events wait for their turn and count towards
-        the account's rate limit."""
+        """The events behind a number; reads wait their turn and count towards the rate limit."""
         if not replays:
             return events.after(db, caller, PageRequest(PAGE, (number,)))
         assert self._replays is not None
@@ -352,8 +349,7 @@ class Listener:
 
 
 async def _ignore(connection: Any) -> None:
-    """Read what the client sends, a few messages a second. Unread messages would hold back its pongs
-    and its closing frame."""
+    """Read what the client sends, a few messages a second: else its pongs would be held back."""
     async for _ in connection:
         await asyncio.sleep(IGNORED_SECONDS)
 
@@ -364,8 +360,7 @@ def _call(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
 
 
 def _field(headers: Any, name: str) -> str:
-    """The value of a header; the lines of a repeated one are one list (RFC 9110, section 5.3). The
-    library's `get` raises for it."""
+    """The value of a header, repeated ones as one list (RFC 9110, 5.3), where `get` raises."""
     return ", ".join(headers.get_all(name))
 
 

@@ -356,8 +356,7 @@ class Mover:
             )
 
     def _require_drill(self, target: str) -> None:
-        """Raises MoveError unless the last drill passed, read packages at the target, and was made
-        after the last copy."""
+        """Raises MoveError unless the last drill passed, at the target, after the last copy."""
         rows = self.env.db.connection().all(
             "SELECT action, details FROM audit WHERE action IN ('backup.drill', 'packages.moved')"
             " ORDER BY number DESC LIMIT 1"

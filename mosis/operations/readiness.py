@@ -113,8 +113,7 @@ def _reason(pointer: str, code: str, detail: str) -> dict[str, Any]:
 
 
 def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
-    """The write lock can be acquired, and the open file is still the one at its path. Nothing is
-    written, so nothing has to be flushed."""
+    """The write lock can be acquired, and the open file is at its path. Nothing is written."""
     name = pointer.strip("/")
     if database.damage is not None:
         yield _reason(
@@ -163,8 +162,7 @@ def _bucket(env: Context) -> Iterator[dict[str, Any]]:
 
 
 def queue_age_seconds(env: Context) -> int:
-    """How long the job that has been due longest has waited, in seconds; 0 if none is due or the
-    database cannot be read."""
+    """How long the job that is due longest has waited, in seconds; 0 if none, or unreadable."""
     try:
         due = env.db.connection().value(
             "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND run_at <= ?", env.clock.now()

@@ -162,8 +162,7 @@ class Mailer:
                 )
 
     def try_out(self, to: str) -> str | None:
-        """The reason why the server would refuse a message to this address, or None; nothing is
-        sent."""
+        """Why the server would refuse a message to this address, or None; nothing is sent."""
         import smtplib
 
         try:

@@ -35,8 +35,7 @@ _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
 @dataclass(frozen=True)
 class Package:
-    """A package that passed inspection: its manifest, its files {name: {size_bytes, sha256}} and
-    its signing key."""
+    """An inspected package: manifest, files {name: {size_bytes, sha256}} and signing key."""
 
     package_id: str
     version: str
@@ -140,8 +139,7 @@ class _Inspection:
         )
 
     def _digests(self, limits: Mapping[str, int]) -> dict[str, bytes]:
-        """The SHA-256 of every readable file. The contents of the small files that are needed, and
-        the headers of all PNGs, are stored."""
+        """The SHA-256 of every readable file; needed small files, and PNG headers, are stored."""
         digests = {}
         for name, member in self.archive.members.items():
             digest, start, size = hashlib.sha256(), bytearray(), 0
@@ -259,8 +257,7 @@ class _Inspection:
         return None
 
     def _check_certificate(self, keys: Mapping[str, bytes]) -> None:
-        """CERT.PEM has no digest, so its content must be implied by the signature: it must be one
-        of these keys."""
+        """CERT.PEM has no digest, so the signature must imply it: it must be one of these keys."""
         content = self._contents.get(signatures.CERTIFICATE)
         if (
             keys

@@ -86,8 +86,7 @@ class Archive:
             )
 
     def read(self, name: str, limit_bytes: int = FILE_BYTES) -> bytes:
-        """A whole file. Raises KeyError if it does not exist, Unreadable if it is damaged or larger
-        than the limit."""
+        """A whole file. Raises KeyError, or Unreadable if it is damaged or beyond the limit."""
         member = self.members[name]
         if member.size_bytes > limit_bytes:
             raise Unreadable(
@@ -133,8 +132,7 @@ class Archive:
             )
 
     def _add_folder(self, entry: Entry) -> None:
-        """Validate the entry of a directory. It adds nothing to the paths of files: it has no
-        content and is not listed."""
+        """Validate the entry of a directory; it adds no path, has no content and is not listed."""
         name, mode = entry.name, entry.external >> 16
         self.findings += check_path(name[:-1], name)
         if stat.S_IFMT(mode) not in (0, stat.S_IFDIR):

@@ -88,8 +88,7 @@ def is_version(text: str) -> bool:
 
 
 def version_key(text: str) -> tuple[Any, ...]:
-    """A sort key by precedence (semver.org, section 11); build metadata is ignored. Raises
-    ValueError."""
+    """A sort key by precedence (semver.org, 11), without build metadata. Raises ValueError."""
     found = VERSION.match(text) if len(text) <= LONGEST_VERSION else None
     if found is None:
         raise ValueError(f"not a semantic version: {text[:80]!r}")

@@ -63,8 +63,7 @@ class Files:
         self.incoming.mkdir(parents=True, exist_ok=True)
 
     def check_room(self, size_bytes: int, folder: Path | None = None) -> None:
-        """Raises Unavailable `no_space` if this many bytes in the packages directory (or another)
-        would use the reserve."""
+        """Raises Unavailable `no_space` if so many bytes here would use the reserve."""
         free, wanted = disk.free_bytes(folder or self.root), self.reserve_bytes + size_bytes
         if free < wanted and folder is not None:  # for the operator's own commands and jobs
             raise Unavailable(
@@ -121,8 +120,7 @@ class Files:
         return self.root / developer_id / app_id / version / NAME
 
     def keep(self, received: Received, target: Path) -> None:
-        """Move a received file to its final name; called in the transaction, before its COMMIT.
-        Raises Unavailable."""
+        """Move a received file to its final name, before the COMMIT. Raises Unavailable."""
         try:
             unflushed = self._make_folder(target.parent)
             os.replace(received.path, target)
@@ -194,8 +192,7 @@ class Files:
         name: str = "",
         turn: Turn = JOBS,
     ) -> BinaryIO:
-        """The package, as `find`. Raises Unavailable `package_unavailable` and logs an error; never
-        returns wrong bytes."""
+        """The package, as `find`. Raises `package_unavailable`; never returns wrong bytes."""
         file = self.find(path, size_bytes, sha256, anew=anew, name=name, turn=turn)
         if file is None:
             log.error(
@@ -228,8 +225,7 @@ class Files:
                 break
 
     def sweep_incoming(self) -> int:
-        """Remove what a killed process left in incoming/; called at start, before the first upload.
-        Returns the number of files."""
+        """Remove what a killed process left in incoming/, before uploads; the number of files."""
         left = list(self.incoming.iterdir())
         for path in left:
             path.unlink(missing_ok=True)

@@ -56,8 +56,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry, as both of its headers describe it. Sizes are in bytes, positions count from the
-    beginning of the file."""
+    """One entry, as both headers describe it; sizes in bytes, positions from the start."""
 
     name: str
     method: int
@@ -152,8 +151,7 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, int, int]:
 
 
 def _no_end_record(file: BinaryIO, size: int) -> Unreadable:
-    """Why the file does not end with an end record: it has a comment, other bytes follow, or it is
-    not a ZIP archive."""
+    """Why there is no end record: a comment, other bytes that follow, or not a ZIP archive."""
     start = max(0, size - _END.size - 0xFFFF)
     file.seek(start)
     tail = file.read(size - start)
@@ -182,8 +180,7 @@ def _comment(length: int) -> Unreadable:
 def _entry(
     file: BinaryIO, directory: bytes, position: int, start: int, limit: int, findings: list[Finding]
 ) -> tuple[Entry, int, int]:
-    """The entry at `position` of the directory, whose local header must be at `start`; (entry, next
-    position, next start)."""
+    """The entry at `position`, with its local header at `start`; (entry, next two positions)."""
     if len(directory) - position < _CENTRAL.size:
         raise Unreadable("not_a_zip", "The central directory is cut off.")
     fields = _Central._make(_CENTRAL.unpack_from(directory, position))
@@ -320,8 +317,7 @@ def _name(raw: bytes, flags: int, findings: list[Finding]) -> str:
 
 
 def _is_timestamp(data: bytes) -> bool:
-    """0x5455: one byte of flags, then four bytes for each time; many writers put only the first
-    time into the directory."""
+    """0x5455: a byte of flags, four bytes per time; often only the first is in the directory."""
     if not data or data[0] & ~0b111:
         return False
     return len(data) in {1 + 4 * data[0].bit_count(), 1 + 4 * (data[0] & 1)}

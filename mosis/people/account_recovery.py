@@ -135,8 +135,7 @@ def reset(env: Context, db: Connection, caller: Caller, token: str, new_password
 
 
 def invite(env: Context, db: Connection, caller: Caller, email: str) -> tuple[Ticket, str]:
-    """Mail an invitation to register with this address. Returns the email token's row and the
-    token. Raises Conflict `email_taken`."""
+    """Mail an invitation to register; its row and its token. Raises Conflict `email_taken`."""
     with db.write():
         if accounts.find_by_email(db, email):
             raise Conflict("email_taken", "An account with this address exists already.")
@@ -190,8 +189,7 @@ def _unverified(developer: Developer) -> Developer:
 
 
 def _owner(db: Connection, ticket: Ticket, *, has_address: bool = True) -> Developer:
-    """The account of an email token, if it still has the address, unless that is to change. Raises
-    Denied `invalid_token`."""
+    """The account of an email token, if the address is still its own. Raises `invalid_token`."""
     developer = accounts.get(db, ticket.developer_id or "")
     other = accounts.folded(developer.email) != accounts.folded(ticket.email)
     if developer.suspended or (has_address and other):

@@ -109,8 +109,7 @@ def folded(email: str) -> str:
 
 
 def check_registration(env: Context, *, invited: bool = False) -> None:
-    """Raises Denied `registration_closed` if the operator allows no registration, or only by
-    invitation."""
+    """Raises Denied `registration_closed` if nobody may register, or only by invitation."""
     if env.config.registration == "closed" or (env.config.registration == "invite" and not invited):
         raise Denied(
             "registration_closed",
@@ -348,8 +347,7 @@ def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: 
 
 
 def set_password(db: Connection, caller: Caller, developer_id: str, password_hash: str) -> None:
-    """Set a password, in the running transaction. Every session but the caller's ends, and the
-    owner is notified."""
+    """Set a password, in the running transaction; other sessions end, the owner is notified."""
     db.update("developers", "id = ?", developer_id, password_hash=password_hash)
     revocation.end(db, developer_id, revocation.SIGNED_OUT, "password", but=caller.session_id)
     audit.add(db, caller, "account.password_changed", developer_id, owner_id=developer_id)

@@ -225,8 +225,7 @@ def notify_of_expiring(env: Context) -> None:
 
 
 def _end_within(db: Connection, caller: Caller, wanted: str | None) -> str | None:
-    """The expiry of a new key. It is not later than that of the key that makes it; otherwise a
-    leaked key could prolong itself."""
+    """The expiry of a new key, not after its maker's: a leaked key must not prolong itself."""
     limit: str | None = (
         db.value("SELECT expires_at FROM api_keys WHERE id = ?", caller.key_id)
         if caller.key_id

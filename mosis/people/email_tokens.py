@@ -112,8 +112,7 @@ def delete_expired(db: Connection, before: str) -> None:
 
 
 def read(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
-    """The row of a valid token. Raises Denied `invalid_token` if it is used, expired or for another
-    purpose."""
+    """The row of a valid token. Raises Denied `invalid_token`, also for another purpose."""
     ticket = _get(db, tokens.read_ticket(env.secret, token))
     if ticket.purpose != purpose or ticket.used_at or _expired(env, ticket):
         raise Denied("invalid_token", "This link has been used or has expired; ask for a new one.")
@@ -133,8 +132,7 @@ def spend(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
 
 
 def mail(env: Context, ticket_id: str) -> None:
-    """Job: mail an email token, unless it or its account has ended. Safe to run twice: the message
-    has the same Message-ID."""
+    """Job: mail a token, unless it or its account has ended; twice with the same Message-ID."""
     db = env.db.connection()
     found = _find(db, ticket_id)
     if found is None or not _is_wanted(env, db, ticket_id):
@@ -175,8 +173,7 @@ def _ending(db: Connection, ticket: Ticket) -> str:
 
 
 def _is_wanted(env: Context, db: Connection, ticket_id: str) -> bool:
-    """Whether an email token is valid and its account can use it; checked immediately before the
-    mail is sent."""
+    """Whether a token is valid and of use to its account; checked just before it is mailed."""
     found = _find(db, ticket_id)
     if found is None or found.used_at or _expired(env, found):
         return False
@@ -189,8 +186,7 @@ def _is_wanted(env: Context, db: Connection, ticket_id: str) -> bool:
 
 
 def check_session(caller: Caller, developer_id: str) -> None:
-    """Raises Denied `forbidden` for a caller who is signed in to another account, or with an API key
-    or a device login."""
+    """Raises Denied `forbidden` for a caller of another account, or without a session."""
     if caller.developer_id is None:
         return
     if caller.session_id is None or caller.scopes is not None:
@@ -200,8 +196,7 @@ def check_session(caller: Caller, developer_id: str) -> None:
 
 
 def _expired(env: Context, ticket: Ticket) -> bool:
-    """Whether it has expired. An expiry beyond the maximum lifetime counts too: it was set while
-    the clock was wrong."""
+    """Whether it has expired, also by an expiry that is too far ahead: the clock was wrong."""
     longest = env.clock.latest(LIFE_SECONDS[ticket.purpose])
     return not env.clock.now() < ticket.expires_at <= longest
 

@@ -38,8 +38,7 @@ class Identity(Record, table="identities"):
 
 @dataclass(frozen=True)
 class Pending(Record, table="oauth_states"):
-    """A started sign-in. If `session_id` is set, the identity will be linked to the account of that
-    session."""
+    """A started sign-in; with `session_id` to link the identity to that session's account."""
 
     browser_hash: str
     provider: str
@@ -103,8 +102,7 @@ def spend(env: Context, db: Connection, name: str, browser: str, state: str) -> 
 
 
 def give_back(db: Connection, pending: Pending) -> None:
-    """Undo `spend` because the provider was not asked, so that the same response can be presented
-    again."""
+    """Undo `spend`: the provider was not asked, so the same response may be presented again."""
     with db.write():
         db.change(
             "UPDATE oauth_states SET stage = 'begun' WHERE browser_hash = ? AND stage = 'spent'",
@@ -288,8 +286,7 @@ def _new(env: Context, db: Connection, caller: Caller, profile: Profile) -> Deve
 
 
 def _linking(env: Context, db: Connection, caller: Caller, pending: Pending) -> Developer | None:
-    """The account that an identity is being linked to. Raises Malformed if its session or account
-    has ended."""
+    """The account to link an identity to. Raises Malformed if it or its session has ended."""
     if pending.session_id is None:
         return None
     owner = db.value("SELECT developer_id FROM sessions WHERE id = ?", pending.session_id)

@@ -139,8 +139,7 @@ def remove(db: Connection, caller: Caller, developer_id: str) -> None:
 
 
 def renew_recovery_codes(env: Context, db: Connection, caller: Caller, code: str) -> list[str]:
-    """New recovery codes instead of the old ones. Raises Conflict `invalid_state`, Denied
-    `invalid_code`."""
+    """New recovery codes for old ones. Raises Conflict `invalid_state`, Denied `invalid_code`."""
     with db.write():
         prove(env, db, caller, _on(db, caller.account), code)
         audit.add(db, caller, "second_factor.codes_renewed", caller.account)
@@ -148,8 +147,7 @@ def renew_recovery_codes(env: Context, db: Connection, caller: Caller, code: str
 
 
 def prove(env: Context, db: Connection, caller: Caller, factor: SecondFactor, code: str) -> None:
-    """Use up a code of the app or a recovery code, in the running transaction. Raises Denied
-    `invalid_code`."""
+    """Use up a code of either kind, in the running transaction. Raises Denied `invalid_code`."""
     hashed = totp.recovery_hash(code)
     left = json.loads(factor.recovery_hashes)
     if hashed not in left:

@@ -96,8 +96,7 @@ def findings(env: Context, issuer: str, claims: Mapping[str, str]) -> list[dict[
 def add(
     env: Context, db: Connection, caller: Caller, app: App, publisher: Mapping[str, Any]
 ) -> TrustedPublisher:
-    """Add a trusted publisher, in the running transaction; every owner is notified. Raises Invalid,
-    Conflict `limit_reached`."""
+    """Add one, in the running transaction; owners are notified. Raises Invalid, `limit_reached`."""
     if found := findings(env, publisher["issuer"], publisher["claims"]):
         raise Invalid(found)
     if db.value("SELECT count(*) FROM trusted_publishers WHERE app_id = ?", app.id) >= MOST:

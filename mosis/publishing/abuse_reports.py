@@ -153,8 +153,7 @@ def close(db: Connection, caller: Caller, app: str, outcome: str, comment: str, 
 
 
 def forget(db: Connection, account: str) -> None:
-    """Remove what is personal from the reports of an account that is erased, in the running
-    transaction. The reasons stay."""
+    """Remove what is personal from an erased account's reports, in the running transaction."""
     db.change(
         "UPDATE abuse_reports SET author_id = NULL, email = NULL, text = '(erased)' WHERE author_id = ?1"
         " OR email = (SELECT email FROM developers WHERE id = ?1 AND email_verified = 1) COLLATE NOCASE",
@@ -190,8 +189,7 @@ def reasons_of(group: ReportedApp) -> dict[str, int]:
 
 
 def _author(db: Connection, caller: Caller) -> tuple[str | None, bool]:
-    """The account of somebody who is signed in with a session of all rights, and whether its address
-    is verified."""
+    """The account signed in with a session of all rights, and whether its address is verified."""
     if caller.developer_id is None or caller.session_id is None or caller.scopes is not None:
         return None, False
     verified = db.value("SELECT email_verified FROM developers WHERE id = ?", caller.account)

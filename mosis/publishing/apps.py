@@ -125,8 +125,7 @@ def with_role(db: Connection, caller: Caller, app: str, role: str) -> App:
 
 
 def check_uploader(caller: Caller, app: App) -> None:
-    """Raises Denied `trusted_only` if only trusted publishers may upload to the app, and the caller is
-    none."""
+    """Raises Denied `trusted_only` if only trusted publishers may upload, and this is none."""
     if app.publish_by == "trusted" and caller.token_id is None:
         raise Denied(
             "trusted_only",
@@ -158,8 +157,7 @@ def index(
 
 
 def all_apps(db: Connection, paging: PageRequest, query: str = "") -> Page[App]:
-    """The apps of all accounts, newest first, for operators; `query` is a substring of package_id
-    or name, in any case."""
+    """All apps, newest first, for operators; `query` is a part of package_id or name."""
     return newest_first(
         db,
         App,

@@ -146,8 +146,7 @@ def accept(env: Context, db: Connection, caller: Caller, token: str) -> App:
 
 
 def mail(env: Context, invitation_id: str) -> None:
-    """Job: mail the link of an invitation, unless it has ended. Running it twice sends the same
-    message."""
+    """Job: mail an invitation's link, unless it has ended; running twice sends the same message."""
     db = env.db.connection()
     found = _find(env, db, invitation_id)
     if found is None:

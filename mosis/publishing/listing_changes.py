@@ -103,8 +103,7 @@ def of_app(db: Connection, app: App, paging: PageRequest) -> Page[ListingChange]
 
 
 def queue(db: Connection, caller: Caller, paging: PageRequest, state: str) -> Page[ListingChange]:
-    """For reviewers, without the caller's own apps: `waiting` by waiting time, longest first;
-    `decided` by decision, newest first."""
+    """For reviewers, without own apps: `waiting`, longest first, or `decided`, newest first."""
     condition, column, order, beyond, start = (
         ("decided_at IS NOT NULL", "decided_at", "DESC", "<", ("9999", ""))
         if state == "decided"
@@ -146,8 +145,7 @@ def name_look_alike(db: Connection, change: ListingChange, app: App) -> str | No
 
 
 def first_name_look_alike(db: Connection, app: App) -> str | None:
-    """As `name_look_alike`, for the name with which an app is published for the first time; None for
-    an app that was published."""
+    """As `name_look_alike`, for a name that is to be published first; None if it was published."""
     return None if app.published else look_alikes.find_name(db, app.name, app.developer_id)
 
 

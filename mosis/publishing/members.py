@@ -51,8 +51,7 @@ def role_of(db: Connection, app_id: str, account: str) -> str | None:
 
 
 def require_role(db: Connection, app_id: str, account: str, role: str) -> None:
-    """Raises NotFound for an account that is not a member of the app, Denied `forbidden` for one
-    whose role is lower than `role`."""
+    """Raises NotFound for an account that is no member, Denied `forbidden` for a lower role."""
     require(role_of(db, app_id, account), role)
 
 
@@ -68,8 +67,7 @@ def require(has: str | None, role: str) -> None:
 
 
 def accounts_of(db: Connection, app_id: str, role: str) -> list[str]:
-    """The accounts that have at least this role in an app and are not suspended, in the order in
-    which they joined."""
+    """The accounts with at least this role in an app that are not suspended, oldest first."""
     rows = db.all(
         "SELECT m.developer_id, m.role FROM app_members m JOIN developers d ON d.id = m.developer_id"
         " WHERE m.app_id = ? AND d.suspended = 0 ORDER BY m.created_at, m.developer_id",
@@ -101,8 +99,7 @@ def add_events(
     version: str | None = None,
     **data: Any,
 ) -> None:
-    """Record an event for each member that has at least `least_role`, except the account `but`; in the
-    running transaction."""
+    """Record an event for members of `least_role` or more but `but`, in the running transaction."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
     for account in accounts_of(db, app_id, least_role):
         if account != but:
@@ -118,8 +115,7 @@ def notify(db: Connection, app_id: str) -> None:
 def note(
     db: Connection, caller: Caller, app_id: str, action: str, subject_id: str, **details: Any
 ) -> None:
-    """Add a line to the audit trail of the account that the app belongs to. If another member has
-    acted, the line names that member."""
+    """Add a line to the audit trail of the app's account; it names another member who acted."""
     owner = str(db.value("SELECT developer_id FROM apps WHERE id = ?", app_id))
     if caller.developer_id not in (None, owner) and role_of(db, app_id, caller.account):
         details["member_id"] = caller.account
@@ -148,15 +144,13 @@ def get(db: Connection, app_id: str, account: str) -> Member:
 
 
 def add(db: Connection, app_id: str, account: str, role: str) -> None:
-    """Make an account a member, in the running transaction. Raises Conflict `already_member` or
-    `limit_reached`."""
+    """Add a member, in the running transaction. Raises `already_member`, `limit_reached`."""
     check_room(db, app_id, account)
     db.insert("app_members", app_id=app_id, developer_id=account, role=role, created_at=db.now)
 
 
 def check_room(db: Connection, app_id: str, account: str | None) -> None:
-    """Raises Conflict `already_member` if the account is a member, `limit_reached` if the app has
-    MOST members."""
+    """Raises Conflict: `already_member` for a member, `limit_reached` if there are MOST members."""
     if account is not None and role_of(db, app_id, account):
         raise Conflict(
             "already_member",
@@ -167,8 +161,7 @@ def check_room(db: Connection, app_id: str, account: str | None) -> None:
 
 
 def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
-    """Give a member another role, in the running transaction. Raises Conflict `last_owner`, Denied
-    `suspended`."""
+    """Change a member's role, in the running transaction. Raises `last_owner`, `suspended`."""
     check_open(db, member.app_id)
     if member.role == role:
         return member
@@ -257,8 +250,7 @@ def check_open(db: Connection, app_id: str) -> None:
 
 
 def _withdraw_trust(db: Connection, app_id: str, account: str) -> None:
-    """Delete what a former owner has added: open invitations, trusted publishers, and a listing
-    change that waits for a reviewer."""
+    """Delete a former owner's open invitations, trusted publishers and waiting listing change."""
     db.change(
         "DELETE FROM trusted_publishers WHERE app_id = ? AND developer_id = ?", app_id, account
     )

@@ -96,8 +96,7 @@ def open_or_later(
 
 
 def address(env: Context, db: Connection, version: HasPackage) -> str | None:
-    """Where a client finds the package by itself; None if the portal sends it. Raises Unavailable
-    `package_unavailable`."""
+    """Where clients find the package; None if the portal sends it. Raises `package_unavailable`."""
     if not isinstance(env.files, BucketFiles) or not env.files.gives_addresses:
         return None
     return env.files.address(path(env, db, version), name(version))
@@ -112,8 +111,7 @@ def verify_file(env: Context, db: Connection, version: HasPackage) -> None:
 
 @contextmanager
 def _unless_removed(db: Connection, version: HasPackage) -> Iterator[None]:
-    """Use the package of a version. What fails because the package was removed or replaced meanwhile
-    is Conflict `gone` too."""
+    """Use a version's package; if it was removed or replaced meanwhile, failing is `gone` too."""
     _check_not_removed(db, version)
     try:
         yield

@@ -105,8 +105,7 @@ def replaced(db: Connection, app_id: str, version: str) -> None:
 
 
 def check_takeover(db: Connection, config: Config, account: str, app_id: str) -> None:
-    """Check whether an account may take over this app, in the running transaction. Raises Conflict
-    `quota_exceeded`."""
+    """Whether an account may take over this app, in the transaction. Raises `quota_exceeded`."""
     used = db.value("SELECT count(*) FROM apps WHERE developer_id = ?", account)
     if used >= config.account_apps:
         raise exceeded("apps", config.account_apps, used, "delete drafts that you do not need")
@@ -165,8 +164,7 @@ def remove_package(env: Context, developer_id: str, app_id: str, version: str) -
 
 
 def expire_packages(env: Context) -> None:
-    """Job, hourly: remove the packages of failed, rejected and withdrawn versions after
-    DEAD_PACKAGE_SECONDS."""
+    """Job, hourly: remove packages of dead versions after DEAD_PACKAGE_SECONDS."""
     db = env.db.connection()
     with db.write():
         rows = db.all(

@@ -132,8 +132,7 @@ def publish_scheduled(env: Context, version_id: str, publish_at: str | None = No
 
 
 def publish_soon(db: Connection, version: Version) -> None:
-    """Queue the publication of an approved version, in the running transaction: a job can verify
-    the file outside of the transaction."""
+    """Queue the publication of an approved version, in the running transaction."""
     percent = rollout_plans.first_percent(db, version)
     versions.set_columns(db, version.id, publish_at=db.now, rollout_percent=percent)
     _queue_publishing(db, version, db.now)
@@ -153,8 +152,7 @@ def _queue_publishing(db: Connection, version: Version, publish_at: str) -> None
 
 
 def rollout(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
-    """Raise the share of devices that are offered a published version. Raises Conflict
-    `invalid_state`, also for a smaller share."""
+    """Raise a published version's share of devices. Raises `invalid_state`, also to lower it."""
     with db.write():
         return _grow(db, caller, versions.by_id(db, version.id) or version, percent)
 

@@ -106,8 +106,7 @@ def read_file(
     limit_bytes: int,
     turn: Turn = JOBS,
 ) -> bytes | None:
-    """The content of a file on one side; None if it is larger than the limit or there is none on this
-    side. Raises as `open_file`."""
+    """A file's content on one side; None without, or beyond the limit. Raises as `open_file`."""
     try:
         source, size_bytes, sha256 = _find(db, version, path, side)
     except NotFound:
@@ -137,8 +136,7 @@ def _unpack(
     target: BinaryIO,
     turn: Turn,
 ) -> None:
-    """Copy a file out of its package. Raises Unavailable `package_unavailable` if it is not what was
-    uploaded."""
+    """Copy a file out of its package. Raises `package_unavailable` if it is not as uploaded."""
     digest = hashlib.sha256()
     with package_files.open_file(env, db, source, turn=turn) as package:
         try:

@@ -70,8 +70,7 @@ def add(
 
 
 def _reviewer_of(db: Connection, version: Version) -> str | None:
-    """The reviewer to notify of a developer's message: the one who has claimed the review, else the
-    one who wrote the last message."""
+    """The reviewer to notify: who has claimed the review, else who wrote the last message."""
     found: str | None = db.value(
         "SELECT developers.id FROM developers JOIN ("
         "SELECT claimed_by AS who, 'claimed' AS place FROM reviews WHERE version_id = ?1 AND state = 'claimed'"

@@ -16,8 +16,7 @@ MOST_IN_DIGEST = 20
 
 
 def announce(db: Connection, version: Version, review_id: str, because: list[str]) -> None:
-    """Notify every reviewer but the members of the app that a version waits, in the running
-    transaction, and have a digest sent later."""
+    """Notify reviewers who are not members of a waiting version, now and by a digest later."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", version.app_id)
     for reviewer in reviewers_of(db, version.app_id):
         events.add(
@@ -95,8 +94,7 @@ def _reviewers(db: Connection) -> list[str]:
 
 
 def _waiting(db: Connection, reviewer: str) -> list[dict[str, Any]]:
-    """The reviews and listing changes that wait and that this reviewer was notified of since the last
-    digest."""
+    """What waits for a review and this reviewer was notified of since the last digest."""
     since = "(SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?1 AND kind = 'review.digest')"
     reviews = db.all(
         "SELECT r.id, e.package_id, e.version, r.submitted_at FROM events e"

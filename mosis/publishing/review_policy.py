@@ -27,8 +27,7 @@ _OF_CIRCUMSTANCE = ("permission_new", "first_app", "look_alike")
 
 @dataclass(frozen=True)
 class Changes:
-    """The differences. `since` is None if no version of the app was published before; everything
-    then counts as added."""
+    """The differences; without an earlier published version `since` is None, and all is added."""
 
     since: Version | None
     permissions_added: list[str]
@@ -128,8 +127,7 @@ def drawn(secret: str, version: Version) -> float:
 
 
 def draw(secret: str, message: str) -> float:
-    """A pseudorandom number from 0 (included) to 1 (excluded) for this text, which cannot be computed
-    without the secret."""
+    """A pseudorandom number in [0, 1) for this text, unknown to all without the secret."""
     digest = hmac.digest(secret.encode(), message.encode(), hashlib.sha256)
     return int.from_bytes(digest[:6], "big") / (1 << 48)
 

@@ -109,8 +109,7 @@ def next_step(
 
 
 def median_wait_seconds(db: Connection) -> int | None:
-    """The median time from submission to decision over the last 30 days; None if there was no
-    decision."""
+    """The median time from submission to decision in the last 30 days; None without one."""
     found: int | None = db.value(
         "WITH waits AS (SELECT unixepoch(decided_at) - unixepoch(submitted_at) AS wait FROM reviews"
         " WHERE decided_at > ? AND decided_at <= ? AND state IN ('approved', 'rejected') AND decided_by IS NOT NULL)"

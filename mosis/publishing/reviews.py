@@ -69,8 +69,7 @@ def submit_when_ready(env: Context, version_id: str) -> None:
 
 
 def withdraw(db: Connection, caller: Caller, version: Version) -> Version:
-    """Withdraw a version that was never published; its version string can be used again. Raises
-    Conflict `invalid_state`."""
+    """Withdraw a version before publication; its version string is free. Raises `invalid_state`."""
     with db.write():
         return take_back(db, caller, version)
 
@@ -214,8 +213,7 @@ def release(db: Connection, caller: Caller, review: Review) -> Review:
 
 
 def lapse(env: Context, review_id: str) -> Again | None:
-    """Job of a claim: return the review to the queue when the claim expires; if the claim was
-    extended, wait longer. Safe to run twice."""
+    """Job of a claim: return the review when the claim expires, else wait on. Safe to run twice."""
     db = env.db.connection()
     with db.write():
         lapsed = db.change(

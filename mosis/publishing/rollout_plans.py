@@ -105,8 +105,7 @@ def put(db: Connection, caller: Caller, version: Version, plan: dict[str, Any]) 
 
 
 def remove(db: Connection, caller: Caller, version: Version) -> None:
-    """Remove the plan of a version, in the running transaction; its share stays as it is. Raises
-    NotFound."""
+    """Remove a version's plan, in the running transaction; its share stays. Raises NotFound."""
     get(db, version.id)
     db.change("DELETE FROM rollout_plans WHERE version_id = ?", version.id)
     if not version.released:
@@ -157,8 +156,7 @@ def queue(env: Context) -> None:
 
 
 def active(db: Connection) -> list[str]:
-    """The versions whose plans are to be looked at: running ones, and paused ones that are offered
-    again."""
+    """The versions with plans to look at: running ones, and paused ones that are offered again."""
     rows = db.all(
         "SELECT p.version_id FROM rollout_plans p JOIN versions v ON v.id = p.version_id"
         " WHERE p.state = 'running' OR (p.state = 'paused' AND v.state = 'published')"
@@ -167,8 +165,7 @@ def active(db: Connection) -> list[str]:
 
 
 def is_offered(db: Connection, version: Version) -> bool:
-    """Whether devices are offered this version: it is published, and neither its app nor its account
-    is suspended."""
+    """Whether devices are offered it: published, and neither app nor account suspended."""
     return version.state == "published" and not db.value(
         "SELECT a.suspended OR d.suspended FROM apps a JOIN developers d ON d.id = a.developer_id"
         " WHERE a.id = ?",
@@ -198,8 +195,7 @@ def advance(db: Connection, seen: Plan, counts: tuple[Counts, Counts] | None) ->
 
 
 def _halted(db: Connection, plan: Plan, version: Version, counts: tuple[Counts, Counts]) -> bool:
-    """Test the version if enough sessions have come since the last test, and before each step;
-    whether it was halted."""
+    """Test the version, before each step or after enough sessions; whether it was halted."""
     condition = plan.condition
     if condition is None:
         return False
@@ -286,8 +282,7 @@ def _start(db: Connection, version: Version) -> None:
 
 
 def _resume(db: Connection, plan: Plan) -> None:
-    """Continue after a pause: the counts of sessions start at zero, and the next step has its full
-    time."""
+    """Continue after a pause: sessions count from zero, and the next step has its full time."""
     _begin_round(db, plan, "running")
     _after_step(db, get(db, plan.version_id), plan.steps_taken)
 

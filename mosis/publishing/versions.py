@@ -239,8 +239,7 @@ def get(db: Connection, app: App, version: str) -> Version:
 
 
 def with_role(db: Connection, caller: Caller, version_id: str, role: str) -> Version:
-    """The version with this id, if the caller is a member of its app with at least this role. Raises
-    NotFound, Denied `forbidden`."""
+    """The version with this id, for members with this role. Raises NotFound, `forbidden`."""
     found = db.get(Version, "id = ?", version_id)
     try:
         apps.with_role(db, caller, found.app_id, role)
@@ -327,8 +326,7 @@ def _notify_of_release(db: Connection, caller: Caller, version: Version) -> None
 
 
 def not_allowed(version: Version, name: str) -> Conflict:
-    """The error for a transition that the state does not allow; it names the state and the allowed
-    transitions."""
+    """The error for a transition that the state does not allow; it names those it does."""
     allowed = ", ".join(version.moves) or "none for now"
     return InvalidState(
         f"A version that is {version.state} has no transition {name!r}; allowed: {allowed}.",
@@ -354,8 +352,7 @@ def set_rollout(db: Connection, version: Version, percent: float) -> None:
 
 
 def last_published(db: Connection, version: Version) -> Version | None:
-    """The version of the same app that was published last before this one was decided (or before
-    now); a review compares with it."""
+    """The version published last before this one was decided (or now), to compare with."""
     return db.find(
         Version,
         "app_id = ? AND id <> ? AND released = 1 AND published_at <= ? ORDER BY published_at DESC,"
@@ -372,8 +369,7 @@ def files_of(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
 
 
 def key_is_revoked(db: Connection, version: Version) -> bool:
-    """Whether the signing key of a version counts no more: it is revoked, or its holder may not
-    publish the app any more."""
+    """Whether a version's signing key is revoked, or its holder may publish the app no more."""
     return not members.may_sign(db, version.app_id, version.signing_key_id)
 
 
@@ -383,8 +379,7 @@ def developer_of(db: Connection, version: Version) -> str:
 
 
 def check_code(db: Connection, app_id: str, channel: str, version_code: int) -> None:
-    """Raises Conflict `version_code_not_higher` unless this version_code is above every published
-    one of the channel."""
+    """Raises `version_code_not_higher` unless it is above the channel's published ones."""
     highest = db.value(
         "SELECT max(version_code) FROM versions WHERE app_id = ? AND channel = ? AND released = 1",
         app_id,

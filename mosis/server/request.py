@@ -368,8 +368,7 @@ class Request:
 
 
 def _fields(block: bytes) -> dict[str, str]:
-    """The header fields under their WSGI names without HTTP_. Raises Malformed `ambiguous_request` (RFC 9112, section
-    5)."""
+    """The header fields as WSGI names without HTTP_. Raises `ambiguous_request` (RFC 9112, 5)."""
     fields: dict[str, str] = {}
     for line in block.split(b"\r\n") if block else ():
         match = _FIELD.fullmatch(line)

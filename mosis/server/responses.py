@@ -238,8 +238,7 @@ class Cached(Head, Task):
 
 
 class Refusal(Head, ErrorTask):
-    """Answers a request that does not reach the application: a problem (RFC 9457) and a log line;
-    the connection is closed."""
+    """Answers a request that does not reach the application, with a problem, and closes."""
 
     @property
     def has_body(self) -> bool:

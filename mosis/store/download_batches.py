@@ -64,8 +64,7 @@ def report(env: Context) -> None:
 
 
 def keep_counts(env: Context) -> Path:
-    """Add the counts since the last call to the file of the day; the folder. Raises OSError; then they
-    stay in memory."""
+    """Add new counts to the file of the day; the folder. Raises OSError; they stay in memory."""
     folder = env.config.data_dir / "counts"
     folder.mkdir(parents=True, exist_ok=True)
     counts = env.downloads.take()

@@ -44,8 +44,7 @@ class Picture:
 
 
 def package(db: Connection, developer_id: str, app_id: str, version: str) -> Version:
-    """The version whose package may be downloaded. Raises NotFound, Conflict `gone` for a yanked
-    one."""
+    """The version whose package may be downloaded. Raises NotFound, Conflict `gone` if yanked."""
     found = db.one(
         f"SELECT {columns(Version, 'v')} FROM versions v JOIN apps a ON a.id = v.app_id JOIN developers d ON d.id = a.developer_id"
         # who had the app first: addresses of before a transfer stay good
@@ -90,8 +89,7 @@ def screenshot(
 def count_download(
     env: Context, network: str, version: Version, sent_bytes: int, *, ended: bool
 ) -> None:
-    """Count bytes of a package that were sent to a network address; `Fetched.sent` decides what
-    counts as a download."""
+    """Count bytes sent to a network address; `Fetched.sent` decides what is a download."""
     fetched = env.state(Fetched)
     now, size = int(env.clock.time()), version.size_bytes
     if fetched.sent(now, network, version.app_id, version.id, sent_bytes, size, ended=ended):
@@ -100,8 +98,7 @@ def count_download(
 
 
 def add_counts(db: Connection, day: str, counts: Mapping[str, int]) -> None:
-    """Add downloads {version id: count} to a day, in the running transaction. Versions that are gone
-    are skipped."""
+    """Add {version id: count} to a day, in the running transaction; versions may be gone."""
     db.change(
         "INSERT INTO downloads (version_id, day, count)"
         " SELECT v.id, ?1, c.value FROM json_each(?2) c JOIN versions v ON v.id = c.key WHERE true"
@@ -201,8 +198,7 @@ def sweep_pictures(env: Context) -> int:
 def _picture(
     env: Context, db: Connection, app_id: str, where: str, name: str, turn: Turn
 ) -> Picture:
-    """Open a picture: an object in the bucket, or extracted from the package at first use. Its hash
-    comes from the signed package."""
+    """Open a picture: of the bucket, or extracted at first use. The package signs its hash."""
     row = db.one(
         "SELECT v.id, v.manifest ->> ?1, v.files, v.created_at FROM listings l"
         " JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2",

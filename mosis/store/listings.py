@@ -13,8 +13,7 @@ from mosis.records import dataclass
 
 @dataclass(frozen=True)
 class Listing(Record, table="listings"):
-    """An app as devices see it: the fields of its newest version for everybody, and its developer's
-    name."""
+    """An app as devices see it: its newest version for everybody, and its developer's name."""
 
     number: int
     app_id: str

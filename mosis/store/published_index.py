@@ -55,8 +55,7 @@ class Published:
 
 @dataclass
 class Held:
-    """The newest indexes that a front end has, by cooldown, and the keys of the newest; `offered` are
-    the rows of the newest data."""
+    """A front end's newest indexes by cooldown, and keys; `offered`: rows of the newest data."""
 
     offered: list[Published] = field(default_factory=list)
     by_age: dict[int, SignedIndex] = field(default_factory=dict)

@@ -37,14 +37,12 @@ class Revisions:
 
 
 def revision(env: Context) -> Revision:
-    """(revision of the listings, revision of the download counts). Read it before the data that
-    depends on it."""
+    """(revision of listings, of download counts); read it before the data that depends on it."""
     return _read(env).store
 
 
 def app_revision(env: Context, package_id: str) -> int:
-    """Changes with everything that the store shows of this app. Read it before the data that
-    depends on it."""
+    """Changes with what the store shows of an app; read it before the data that depends on it."""
     known = _read(env)
     return known.changed.get(package_id, known.floor)
 

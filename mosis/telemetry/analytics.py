@@ -28,8 +28,7 @@ class Range:
 
 
 def read_range(span: str, since: str | None, until: str | None, now: int) -> Range:
-    """The range between two days or moments, both included; by default the last 30 days, or 24
-    hours for hours. Raises Malformed."""
+    """The range of two days or moments; default 30 days or 24 hours. Raises Malformed."""
     width = WIDTHS[span]
     last = _moment("to", until, end=True) if until else now
     first = (
@@ -44,8 +43,7 @@ def read_range(span: str, since: str | None, until: str | None, now: int) -> Ran
 
 
 def analytics(db: Connection, app_id: str, wanted: Range, version: str | None) -> dict[str, Any]:
-    """The sums of an app (by its id in the portal): in total, and for each hour or day, including
-    those without telemetry."""
+    """The sums of an app (by its id in the portal): total, and by hour or day without gaps."""
     app = db.value("SELECT id FROM apps WHERE app_id = ?", app_id)
     rows = db.all(
         f"SELECT start, {rollups.SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start BETWEEN ? AND ?",

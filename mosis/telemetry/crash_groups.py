@@ -52,8 +52,7 @@ class Arrived:
 
 
 class Authors:
-    """Which groups of today each network and device created; in memory, by hashes, least recently
-    used evicted."""
+    """Which groups of today each network and device created; in memory, as a bounded LRU."""
 
     def __init__(self) -> None:
         self._made: OrderedDict[bytes, deque[str]] = OrderedDict()
@@ -62,8 +61,7 @@ class Authors:
         self._lock = threading.Lock()
 
     def groups(self, key: str, now: int) -> deque[str]:
-        """The groups created today by one network or device, oldest first; changed only under the
-        write lock."""
+        """Today's groups of one network or device, oldest first; changed under the write lock."""
         hashed = hashlib.blake2b(key.encode(), digest_size=8, key=self._secret).digest()
         with self._lock:
             if now // DAY != self._day:
@@ -203,8 +201,7 @@ def _drop_one(db: Connection, groups: deque[str]) -> bool:
 
 
 def _has_room(db: Connection, app: int, now: int) -> bool:
-    """Whether an app may have another group; a group of a single device is deleted for it if
-    necessary."""
+    """Whether an app may have another group; one of a single device is deleted if need be."""
     midnight = now - now % DAY
     singles, today, several = db.one(
         f"SELECT count(*) FILTER (WHERE NOT {_SEVERAL}), count(*) FILTER (WHERE NOT {_SEVERAL} AND created_at >= ?),"

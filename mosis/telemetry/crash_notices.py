@@ -50,8 +50,7 @@ def announce(env: Context) -> None:
 
 
 def notify_owner(env: Context, group: str) -> None:
-    """Job: create the event for a group of crashes that is new, or has returned after it was
-    resolved, once for each time."""
+    """Job: create the event of a crash group that is new or has returned, once for each time."""
     row = env.telemetry.connection().one(
         "SELECT a.app_id, g.type, g.message, g.reopened_at, g.frames"
         " FROM crash_groups g JOIN apps a ON a.id = g.app WHERE g.id = ?",

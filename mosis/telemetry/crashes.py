@@ -98,8 +98,7 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
 
 
 def top_frames(stack_trace: str) -> list[str]:
-    """The first lines of a trace that name a place in the code, normalised. Lua puts the message
-    before "stack traceback:"."""
+    """The first normalised lines of a trace that name a place, after Lua's "stack traceback:"."""
     frames = stack_trace.partition("stack traceback:")[2].lstrip()
     lines = (line.strip() for line in (frames or stack_trace).split("\n", LINES_READ)[:LINES_READ])
     return [normalised(line) for line in lines if line and not _NO_FRAME.match(line)][:TOP_FRAMES]
@@ -172,8 +171,7 @@ def samples(db: Connection, group_id: str) -> list[dict[str, Any]]:
 
 
 def shortened(document: dict[str, Any]) -> bool:
-    """Cut fields that are too long, in place. Returns whether any was; a shortened report is more
-    useful than none."""
+    """Cut fields that are too long, in place; whether any was. A short report is of use, too."""
     crash, cut = document.get("crash"), False
     if not isinstance(crash, dict):
         return False

@@ -36,8 +36,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Stored:
-    """A part of what is stored about a device: batches in order of arrival, and a cursor (None at
-    the end)."""
+    """A part of a device's data: batches as they arrived, and a cursor (None at the end)."""
 
     batches: list[dict[str, Any]]
     crash_reports: list[dict[str, Any]]
@@ -46,8 +45,7 @@ class Stored:
 
 
 def export(env: Context, device_id: str, after: int = 0, limit: int = 50) -> Stored:
-    """What is stored about a device, page by page; the first page includes its crash reports.
-    Raises Unavailable."""
+    """A device's data, page by page; the first has its crash reports. Raises Unavailable."""
     with _exclusive_search(env):
         db = env.telemetry.connection()
         known = _pseudonyms(env, db, device_id)
@@ -63,8 +61,7 @@ def export(env: Context, device_id: str, after: int = 0, limit: int = 50) -> Sto
 
 
 def erase(env: Context, device_id: str) -> None:
-    """Delete all raw events and crash reports of a device. Sums stay; they do not identify devices.
-    Raises Unavailable."""
+    """Delete a device's events and crash reports; sums stay, anonymous. Raises Unavailable."""
     with _exclusive_search(env):
         db = env.telemetry.connection()
         known = _pseudonyms(env, db, device_id)
@@ -89,8 +86,7 @@ def erase(env: Context, device_id: str) -> None:
 
 @contextmanager
 def _exclusive_search(env: Context) -> Iterator[None]:
-    """One search at a time, and one that waits; others are refused at once. Raises Unavailable
-    `busy`."""
+    """One search at a time, one waits, others are refused. Raises Unavailable `busy`."""
     search = env.state(Search)
     if not search.waiting.acquire(blocking=False):
         raise _busy()

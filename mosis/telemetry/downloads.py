@@ -24,8 +24,7 @@ BY = ("day", "version", "channel")
 
 
 def flush(env: Context) -> None:
-    """Write what was counted since the last time, and copy the days of these versions. If that fails,
-    the job of the next hour does it."""
+    """Write the new counts, and copy these versions' days. The hourly job repeats what fails."""
     changed = downloads.flush_downloads(env)
     if changed:
         try:
@@ -35,8 +34,7 @@ def flush(env: Context) -> None:
 
 
 def add_up(env: Context) -> None:
-    """Job of every hour: copy all days, and add up those in the portal's database that are older than
-    DAYS_IN_PORTAL. Safe to run twice."""
+    """Hourly job: copy all days, and sum up those beyond DAYS_IN_PORTAL. Safe to run twice."""
     db = env.db.connection()
     downloads.flush_downloads(env)
     after = ""
@@ -77,8 +75,7 @@ def _copy(env: Context, version_ids: list[str]) -> None:
 
 
 def read_by(given: str | None) -> tuple[str, ...]:
-    """What to group by: `day`, `version` and `channel`, separated by commas; by day by default.
-    Raises Malformed."""
+    """What to group by: `day` (default), `version`, `channel`, or several. Raises Malformed."""
     names = (given or "day").split(",")
     if len(set(names)) != len(names) or not set(names) <= set(BY):
         raise MalformedRequest(f"by is one or several of {','.join(BY)}, each once.")

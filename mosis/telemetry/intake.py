@@ -38,8 +38,7 @@ NOBODY = Caller()
 
 @dataclass(frozen=True)
 class Sender:
-    """The app that a request names, as both databases know it. `app` is 0 before anything of it is
-    stored."""
+    """The app that a request names, in both databases; `app` is 0 until something is stored."""
 
     app_id: str
     app: int
@@ -59,8 +58,7 @@ class Sender:
         )
 
     def effective_sample_rate(self, env: Context) -> float:
-        """The share of sessions that should send events: the developer's choice, reduced when the
-        day's quota runs out."""
+        """The share of sessions that should send: as the developer chose, less near the quota."""
         used = self.used(env)
         return self.sample_rate * (1.0 if used < 0.5 else 0.5 if used < 0.75 else 0.1)
 
@@ -204,8 +202,7 @@ def _may_try(env: Context, app_id: str, caller: Caller) -> bool:
 
 
 def validate_events(events: list[Any], usage_events: bool, now: int) -> Counted:
-    """Validates events one by one: [type, at, data] for those that fit; the first few rejected ones
-    are explained."""
+    """Validates events one by one: [type, at, data] of good ones, the first bad ones explained."""
     counted = Counted()
     for number, event in enumerate(events):
         at = timestamps.seconds(event["timestamp"]) if event_fits(event) else None
@@ -255,8 +252,7 @@ def source(db: Connection, app: int, version: str, mosis_version: str) -> int:
 def list_device(
     env: Context, db: Connection, app: int, device_id: str, device: bytes, day: int
 ) -> None:
-    """List a device for an app, so that its rows are found by the device's id. In the running
-    transaction."""
+    """List a device for an app, for searches by its id; in the running transaction."""
     db.change(
         "INSERT OR IGNORE INTO devices (key, device, app, day) VALUES (?, ?, ?, ?)",
         pseudonyms.list_key(env.telemetry_secret, device_id, app % pseudonyms.SLOTS),

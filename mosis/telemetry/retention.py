@@ -50,8 +50,7 @@ class Slices:
 def prune(
     env: Context, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> float:
-    """Delete what is too old, for at most about this many seconds. Returns the longest time that
-    the lock was held."""
+    """Delete what is too old, for about so many seconds; the longest time that it held the lock."""
     db = env.telemetry.connection()
     return _delete_slices(db, _steps(env, db, int(env.clock.time())), seconds, pause)
 
@@ -59,8 +58,7 @@ def prune(
 def make_room(
     env: Context, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> None:
-    """While telemetry exceeds its limit, delete the oldest raw events that are included in the
-    sums, then the oldest stored crash reports."""
+    """While telemetry exceeds its limit, delete the oldest summed events, then crash reports."""
     db = env.telemetry.connection()
 
     def oldest(sql: str, *values: Any) -> Find:
@@ -102,8 +100,7 @@ def make_room(
 def _delete_slices(
     db: Connection, work: Iterator[tuple[Find, Delete]], seconds: float, pause: Callable[[], object]
 ) -> float:
-    """Find rows and delete them, slice by slice, for at most about this many seconds. Returns the
-    longest time that the lock was held."""
+    """Find and delete rows by slices, for so many seconds; the longest time it held the lock."""
     until, longest = time.monotonic() + seconds, 0.0
     for find, delete in work:
         slices = Slices()
@@ -121,8 +118,7 @@ def _delete_slices(
 
 
 def _steps(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delete]]:
-    """What to find (at most this many rows) and how to delete it. Rows dated in the future are
-    deleted too, since clocks jump."""
+    """What to find, so many rows at most, and how to delete it; rows dated in the future too."""
     rows = partial(_rows, db)
     yield lambda limit: _old_batches(db, now, limit), delete_batches
     yield (
@@ -267,8 +263,7 @@ def _has_space_to_give(db: Connection) -> bool:
 
 
 def _free_pages(db: Connection) -> int:
-    """The free pages that can be returned to the file system; none if the file was created without
-    auto_vacuum."""
+    """The free pages that can be returned to the file system; none without auto_vacuum."""
     return int(db.value("PRAGMA freelist_count")) if db.value("PRAGMA auto_vacuum") == 2 else 0
 
 

@@ -185,8 +185,7 @@ def count_batches(
     known: dict[int, tuple[int, str]],
     most_hours: float = float("inf"),
 ) -> tuple[dict[Key, Sums], int]:
-    """The sums of these batches by hour and version, and the last batch included: counting stops at
-    the maximum number of hours."""
+    """The batches' sums by hour and version, and the last batch that fits the most hours."""
     found: dict[Key, Sums] = {}
     last = 0
     for number, source, device, events in rows:

@@ -58,15 +58,13 @@ def check(env: Context, size_bytes: int) -> None:
 
 
 def excess_bytes(env: Context, db: Connection) -> int:
-    """The bytes to delete: those beyond the limit, or enough for the disk to have twice its reserve
-    again."""
+    """The bytes to delete: those beyond the limit, or for twice the disk's reserve."""
     free_pages = int(db.value("PRAGMA freelist_count") * db.value("PRAGMA page_size"))
     return max(used_bytes(db) - limit_bytes(env), _missing_bytes(env) - free_pages)
 
 
 def is_tight(env: Context) -> bool:
-    """Whether the disk has less than twice its reserve, so that free pages should be returned at
-    once."""
+    """Whether the disk has less than twice its reserve: return free pages at once."""
     return _missing_bytes(env) > 0
 
 

@@ -38,8 +38,7 @@ class Watched:
 def begin(
     db: Connection, app_id: str, version: str, previous: str | None, round_number: int
 ) -> int:
-    """The watch of a version in this round; what was counted in earlier rounds is dropped. Safe to
-    call again: the watch goes on."""
+    """The watch of a version in this round, without earlier rounds' counts; may be called again."""
     now = int(db.clock.time())
     found = _find(db, app_id, version)
     if found is not None and found[1] == round_number and found[2] <= now + CORRECTED_SECONDS:

@@ -132,8 +132,7 @@ class Page:
 
     @property
     def notice(self) -> str:
-        """The message that the previous page requested; only messages of the catalogue are
-        possible."""
+        """The message that the previous page requested, one of the catalogue."""
         return message_or(f"notice.{bottle.request.query.get('notice', '')}", "")
 
     @property
@@ -212,8 +211,7 @@ class Page:
         return bottle.HTTPResponse(b"", 303, {"Location": self.url(path, **query), **PRIVATE})
 
     def next_path(self) -> str:
-        """The target after a sign-in: `next` of the form or the query, if it is a path of the
-        console."""
+        """The target after a sign-in: `next` of form or query, if it is a path of the console."""
         wanted = self.form.get("next") or bottle.request.query.get("next", "")
         return wanted if NEXT.fullmatch(wanted) else START
 

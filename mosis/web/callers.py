@@ -21,8 +21,7 @@ log = logging.getLogger("mosis.requests")
 
 
 class Callers:
-    """Finds the caller, checks the scope of the route, and passes `caller`, `db` and `env` to the
-    handler by name."""
+    """Finds the caller, checks the route's scope, and passes `caller`, `db`, `env` by name."""
 
     api = 2
 
@@ -103,8 +102,7 @@ class _Logged:
 
 
 def address_of(env: Context, environ: Mapping[str, Any]) -> str:
-    """The client's address. Of a proxy's headers only X-Forwarded-For is read; if a request has
-    another one, that is logged once."""
+    """The client's address; of a proxy's headers only X-Forwarded-For, others are logged once."""
     if "HTTP_X_REAL_IP" in environ and "HTTP_X_FORWARDED_FOR" not in environ:
         peer = environ.get("REMOTE_ADDR", "")
         if is_in(peer, env.config.trusted_proxy) and not env.state(_Logged).real_ip:
@@ -128,8 +126,7 @@ def somebody(env: Context, environ: Mapping[str, Any]) -> Caller:
 
 
 def require(caller: Caller, scope: str, limited: str = "") -> None:
-    """Raises Denied if the caller does not have the scope of the route, or is limited to some apps
-    and the route does not allow that."""
+    """Raises Denied for a caller without the route's scope, or for other apps than its own."""
     if scope == "public":
         return
     caller.account  # noqa: B018  (raises when nobody is signed in)

@@ -74,8 +74,7 @@ class Retries:
 
     @contextmanager
     def alone(self, keyed: KeyedRequest) -> Iterator[None]:
-        """Prevents concurrent requests with the same key. Raises Conflict
-        `idempotency_in_progress`."""
+        """Prevents concurrent requests with one key. Raises Conflict `idempotency_in_progress`."""
         with self._lock:
             if keyed.id in self._running:
                 raise idempotency.in_progress()

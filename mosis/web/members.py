@@ -159,8 +159,7 @@ def accept(env: Context, db: Connection, caller: Caller, token: str) -> Json:
 
 
 def count_mail(env: Context, caller: Caller, email: str) -> None:
-    """Count a mail that an account causes to be sent to another address. Raises LimitReached
-    `rate_limited`."""
+    """Count a mail that an account sends to another address. Raises LimitReached."""
     spend(env, "invitations", caller.account)
     spend(env, "invitations_to", accounts.folded(email))
 

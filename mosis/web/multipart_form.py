@@ -37,8 +37,7 @@ _CONTINUED = re.compile(r"(?:\*([0-9]{1,2}))?(\*)?\Z")
 
 
 class Form:
-    """The field `file` as a stream. `fields` has the text fields when the stream has ended,
-    wherever they were in the form."""
+    """The field `file` as a stream; `fields` has all text fields once the stream has ended."""
 
     def __init__(
         self, body: Readable, content_type: str, file: str, texts: Mapping[str, int]
@@ -158,8 +157,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 def part_name(disposition: str) -> str:
-    """The name in the Content-Disposition of a part; empty if there is none. Raises Malformed for
-    two names."""
+    """The name in a part's Content-Disposition, or empty. Raises Malformed for two names."""
     return parameters(disposition, _percent_decoded).get("name", "")
 
 

@@ -88,8 +88,7 @@ def _json(
 
 
 def refuse_coding() -> None:
-    """Raises Malformed `unsupported_media_type` if the body is compressed, because its decompressed
-    size is not bounded."""
+    """Raises `unsupported_media_type` for a compressed body: its size would not be bounded."""
     if _coding() != "identity":
         raise Malformed(
             "unsupported_media_type",
@@ -99,8 +98,7 @@ def refuse_coding() -> None:
 
 
 def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
-    """As `_json`, but also accepts a form (application/x-www-form-urlencoded), which OAuth clients
-    send."""
+    """As `_json`, or a form (application/x-www-form-urlencoded), which OAuth clients send."""
     if _media_type() != FORM:
         return _json(schema, further=further)
     pairs = read_form_pairs()
@@ -169,8 +167,7 @@ def read_body(limit_bytes: int) -> bytes:
 
 
 def _unpacked(body: bytes, limit_bytes: int) -> bytes:
-    """Decompress the members of a gzip file (RFC 1952, section 2.2: one or more), never more than
-    the limit and one byte."""
+    """Decompress gzip members (RFC 1952, 2.2), never more than the limit and one byte."""
     content = b""
     for _ in range(GZIP_MEMBERS):
         unpacker = zlib.decompressobj(wbits=31)
@@ -237,8 +234,7 @@ def _too_large(limit_bytes: int) -> LimitReached:
 
 
 def read_page(*types: type | tuple[type, ...]) -> PageRequest:
-    """`limit` and `cursor` of the query; the parts of the cursor must have these types. Raises
-    Malformed."""
+    """`limit` and `cursor` of the query, whose parts have these types. Raises Malformed."""
     query = bottle.request.query
     limit = query.get("limit", str(pagination.DEFAULT))
     if not (
@@ -300,8 +296,7 @@ def check_lengths(longest: dict[str, int]) -> None:
 
 
 def spend(env: Context, name: str, key: str) -> None:
-    """Count the request for an additional limit, which the response reports too. Raises
-    LimitReached `rate_limited`."""
+    """Count the request for an additional limit, which is reported too. Raises LimitReached."""
     taken = env.limits.take(name, key)
     if taken is not None:
         environ = bottle.request.environ
@@ -309,8 +304,7 @@ def spend(env: Context, name: str, key: str) -> None:
 
 
 def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    """A page of a list as a response: an object with the cursor of the next page, and a Link header
-    (RFC 8288)."""
+    """A page as a response: an object with the next page's cursor, and a Link header (RFC 8288)."""
     if page.next_cursor:
         query = bottle.request.query
         route = bottle.request.environ.get("bottle.route")
@@ -345,8 +339,7 @@ def etag(body: bytes) -> str:
 
 
 def gzip_tag(tag: str) -> str:
-    """The strong entity tag of the gzip form of a response with this tag: two representations never
-    share one (section 8.8.3)."""
+    """The strong entity tag of a response's gzip form: never shared by two forms (8.8.3)."""
     return f'{tag[:-1]}-gzip"'
 
 
@@ -359,8 +352,7 @@ def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
 
 
 def require_tag(tag: str) -> None:
-    """Raises Conflict `precondition_failed` if If-Match of a GET names another state (RFC 9110,
-    section 13.1.1)."""
+    """Raises `precondition_failed` if a GET's If-Match names another state (RFC 9110, 13.1.1)."""
     environ = bottle.request.environ
     if "HTTP_IF_MATCH" in environ and not names_tag(
         read_header(environ, "HTTP_IF_MATCH"), tag, strong=True

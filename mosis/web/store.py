@@ -261,8 +261,7 @@ def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
 def shown_updates(
     env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> bytes:
-    """The response, joined from parts that stay with the cached offers: most devices ask about the
-    same versions."""
+    """The response, joined from parts of cached offers: most devices ask about the same."""
     offers = store_updates.updates(env, db, installed, device)
     for offer in offers:
         if not offer.shown:
@@ -384,8 +383,7 @@ def screenshot(
 
 
 def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
-    """A picture; cached without limit if the address names its version, as in responses, otherwise
-    for an hour."""
+    """A picture; cached without limit if the address names its version, else for an hour."""
     named = bottle.request.query.get("v") == found.version_id
     return send_file(
         found.file,

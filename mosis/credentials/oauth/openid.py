@@ -139,8 +139,7 @@ class OpenID(Provider):
         return {name: value for name, value in claims.items() if value not in (None, "")}
 
     def _key(self, kid: Any, algorithm: str) -> Any:
-        """The issuer's key with this id for this algorithm; unknown keys are requested from the
-        issuer. Raises jwt.PyJWTError."""
+        """The issuer's key of this id and algorithm, maybe requested. Raises jwt.PyJWTError."""
         import jwt
 
         now = self.clock.time()

@@ -73,8 +73,7 @@ class Profile:
 
 
 def ties(secret: str, browser: str) -> AuthorizationState:
-    """The state of the sign-in that this browser started. `secret` is the portal's, `browser` the
-    random text in its cookie."""
+    """The state of this browser's sign-in, from the portal's secret and the text in its cookie."""
     state, nonce, verifier = (
         _text(
             hmac.new(
@@ -164,8 +163,7 @@ class Provider:
     def exchange(
         self, endpoint: str, form: dict[str, str], headers: dict[str, str]
     ) -> dict[str, Any]:
-        """The tokens for a code (RFC 6749, 4.1.3 to 5.2). GitHub sends errors with status 200, so
-        the member `error` decides."""
+        """The tokens for a code (RFC 6749, 4.1.3 to 5.2); GitHub sends errors with status 200."""
         reply = self.ask(
             endpoint, form={"grant_type": "authorization_code", **form}, headers=headers
         )
@@ -192,8 +190,7 @@ class Provider:
         )
 
     def refused(self, error: Any) -> PortalError:
-        """The provider's error as ours; its description is not repeated, because anybody can put
-        one into a link."""
+        """The provider's error as ours, without its text: anybody can put one into a link."""
         word = error if isinstance(error, str) and error in _ERRORS else "other"
         if word in ("server_error", "temporarily_unavailable"):
             return self.unavailable(word)

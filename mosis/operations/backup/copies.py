@@ -156,8 +156,7 @@ def copy_secrets(env: Context) -> None:
 
 
 def restore_missing_secrets(config: Config, folder: Path | None = None) -> list[str]:
-    """Restore the secrets that the data folder lacks, from this folder or BACKUPS_DIR/secrets;
-    their names."""
+    """Restore secrets that the data folder lacks, from here or BACKUPS_DIR/secrets; their names."""
     folder = folder or (config.backups_dir / "secrets" if config.backups_dir else None)
     if folder is None or not folder.is_dir():
         return []

@@ -31,8 +31,7 @@ WAIT_SECONDS = 20  # how long a portal that has just started may take to create 
 
 @dataclass(frozen=True)
 class Drill:
-    """The result of a drill. `lost`: rows per table that are in the database and not in the
-    replica."""
+    """The result of a drill; `lost`: rows per table that the replica lacks."""
 
     seconds: float
     size_bytes: int
@@ -212,8 +211,7 @@ def _object_faults(files: BucketFiles, package: Packed, path: Path) -> list[str]
 
 
 def _lost(restored: Connection, here: Path) -> dict[str, int]:
-    """The number of rows per table that are in `here` and not in the restored database, by primary
-    key."""
+    """The number of rows per table of `here` that the restored database lacks, by primary key."""
     restored.change("ATTACH DATABASE ? AS here", str(here))
     lost = {}
     tables = restored.all(

@@ -130,8 +130,7 @@ def _sprites(path: str, rule: Any, contents: Contents) -> Iterator[Finding]:
 
 
 def _split(tokens: list[Any], mark: str) -> Iterator[list[Any]]:
-    """The parts of a list between these separators, without spaces and comments; empty ones are
-    left out."""
+    """The non-empty parts of a list between these separators, without spaces and comments."""
     pieces: list[list[Any]] = [[]]
     for each in tokens:
         if each.type == "literal" and each.value == mark:

@@ -42,8 +42,7 @@ def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
 
 
 def _ogg(content: bytes) -> tuple[int, int]:
-    """Pages of one or more streams, at least one of audio. Data between pages is skipped, as by
-    libogg."""
+    """Pages of streams, one of audio at least; data between pages is skipped, as by libogg."""
     at = damaged = 0
     sound = False
     while at < len(content):
@@ -71,8 +70,7 @@ def _ogg(content: bytes) -> tuple[int, int]:
 
 
 def _has_checksum(page: bytes) -> bool:
-    """Whether the checksum of a page is correct: CRC-32 with bits in reverse order to that of zlib,
-    without its complements."""
+    """Whether a page's checksum is correct: a CRC-32 of reversed bits without complements."""
     plain = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
     crc = zlib.crc32(plain, 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{crc:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")

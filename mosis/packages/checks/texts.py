@@ -64,8 +64,7 @@ def check_plain(path: str, content: bytes, contents: Contents) -> Iterator[Findi
 
 
 def check_json(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
-    """JSON must be UTF-8, with or without a byte order mark, have unique keys, and at most 32
-    levels."""
+    """JSON must be UTF-8, maybe with a byte order mark, have unique keys and 32 levels at most."""
     from mosis.errors import Malformed
 
     try:
@@ -145,8 +144,7 @@ def _host(authority: str) -> str:
 
 
 def _is_private(host: str) -> bool:
-    """Whether a host is this machine or a private network, also as a single label or a short, octal
-    or hexadecimal number."""
+    """Whether a host is this machine or a private network, also as label, octal or hex."""
     if host == "localhost" or host.endswith(_LOCAL_NAMES) or re.fullmatch(r"0x[0-9a-f]+|\d+", host):
         return True
     if re.fullmatch(r"[0-9a-fx.]+", host) and any(
