@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import sqlite3
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import portal
+from bench import kill
 from mosis import audit, disk, jobs, worker
 from mosis.commands.demo import catalogue
 from mosis.config import Config, ConfigError
@@ -21,7 +23,7 @@ from mosis.context import Context
 from mosis.errors import Conflict
 from tests.campaign import short_and_full
 from tests.client import Client
-from tests.server import campaign, command, running, wait_until
+from tests.server import command, running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -286,18 +288,17 @@ def test_the_demo_can_be_made_beside_a_portal_that_runs(client: Client, env: Con
 
 
 @pytest.mark.parametrize("cycles", short_and_full(3, 200))
-def test_killed_in_the_middle_nothing_acknowledged_is_lost(cycles: int) -> None:
-    done = campaign("bench.kill", "--cycles", str(cycles), "--seed", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    figures = json.loads(done.stdout.partition("\n")[2])
+def test_killed_in_the_middle_nothing_acknowledged_is_lost(tmp_path: Path, cycles: int) -> None:
+    random.seed(1)
+    figures = kill.campaign(tmp_path, cycles)
     assert figures["lost"] == 0
     assert figures["acknowledged_versions"] > 0
 
 
-def test_the_kill_campaign_notices_a_loss() -> None:
-    done = campaign("bench.kill", "--cycles", "5", "--plant", "--seed", "1")
-    assert done.returncode != 0
-    assert "file of" in done.stderr
+def test_the_kill_campaign_notices_a_loss(tmp_path: Path) -> None:
+    random.seed(1)
+    with pytest.raises(AssertionError, match="file of"):
+        kill.campaign(tmp_path, 5, plant=True)
 
 
 @pytest.mark.skipif(

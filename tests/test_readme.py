@@ -53,7 +53,7 @@ def test_every_target_of_make_is_there() -> None:
 
 def test_the_preparation_for_docker_makes_folders_and_settings(tmp_path: Path) -> None:
     (script,) = (block for block in blocks("sh") if "mkdir" in block)
-    prepare, docker, rest = script.partition("docker compose up -d --build\n")
+    prepare, docker, rest = script.partition("docker compose up -d --build --wait\n")
     assert docker
     assert rest == "docker compose logs portal | grep /setup\n"
     subprocess.run(["sh", "-eu", "-c", prepare], cwd=tmp_path, check=True, timeout=30)

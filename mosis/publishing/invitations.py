@@ -18,6 +18,7 @@ from mosis.outbound.mail import paragraph
 from mosis.publishing import apps, members, quotas
 from mosis.publishing.apps import App
 from mosis.records import dataclass
+from mosis.validation import names
 
 LIFE_SECONDS = 7 * 24 * 3600
 MOST = 20  # open invitations of one app
@@ -151,17 +152,14 @@ def mail(env: Context, invitation_id: str) -> None:
     found = _find(env, db, invitation_id)
     if found is None:
         return
-    package_id, inviter = db.one(
-        "SELECT a.package_id, d.name FROM apps a, developers d WHERE a.id = ? AND d.id = ?",
-        found.app_id,
-        found.developer_id,
-    )
+    package_id = db.value("SELECT package_id FROM apps WHERE id = ?", found.app_id)
     what = (
         f"take over the app {package_id}: it would belong to your account"
         if found.transfer
         else f"work on the app {package_id} as {found.role}"
     )
     token = tokens.make_ticket(env.secret, found.id)
+    inviter = _inviter(db, found.developer_id)
     request = f"{inviter} invites you to {what}. Open this link to accept:"
     conditions = (
         "You need an account with this e-mail address; if you have none yet, register first. The"
@@ -180,6 +178,16 @@ def mail(env: Context, invitation_id: str) -> None:
         found.id,
         is_wanted=lambda: _find(env, db, invitation_id) is not None,
     )
+
+
+def _inviter(db: Connection, account: str) -> str:
+    """Who invites, for a reader who may not know the account: its name, unless mail programs would
+    make a link of it, and its address, if that is verified."""
+    name, email = db.one(
+        "SELECT name, iif(email_verified, email, '') FROM developers WHERE id = ?", account
+    )
+    shown = "" if names.has_link(name) else name
+    return f"{shown} ({email})" if shown and email else shown or email or "A developer"
 
 
 def sweep(env: Context) -> None:

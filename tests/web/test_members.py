@@ -167,6 +167,41 @@ class TestInvitations:
         invitations.sweep(client.env)
         invitations.sweep(client.env)
 
+    @pytest.mark.parametrize("settings", [{"REQUIRE_VERIFIED_EMAIL": "on"}])
+    def test_who_has_not_verified_an_address_has_no_mail_sent_to_others(
+        self, client: Client, alice: Account
+    ) -> None:
+        at = f"/v1/apps/{NOTES}"
+        bob = {"email": "bob@example.net"}
+        for call, body in (("members", bob | {"role": "viewer"}), ("transfer", bob)):
+            refused = client.post(f"{at}/{call}", body, as_=alice)
+            assert refused.expect(409, "email_not_verified")["side"] == "account"
+        browser = Browser(client)
+        browser.sign_in(alice.email)
+        page = browser.open(f"/console/apps/{NOTES}/members")
+        page = browser.send(page, f"/console/apps/{NOTES}/members", **bob, role="viewer")
+        assert "Verify your own e-mail address" in text_of(page)
+        client.work()
+        assert list(client.env.mailer.written_to("bob@example.net")) == []
+        client.verified(alice)
+        assert invite(client, alice, **bob)
+
+    @pytest.mark.parametrize(("name", "verified", "shown"), [
+        ("Alice J. Smith", True, "Alice J. Smith (alice@example.net)"), ("Alice", False, "Alice"),
+        ("Locked! https://evil.example", True, "alice@example.net"), ("evil.example", False, "A developer"),
+        ("WWW.evil", True, "alice@example.net"), ("Open b\u00fccher.example now", False, "A developer"),
+    ])  # fmt: skip
+    def test_the_mail_names_who_invites_and_has_no_link_of_theirs(
+        self, client: Client, alice: Account, name: str, verified: bool, shown: str
+    ) -> None:
+        client.patch("/v1/auth/me", {"name": name}, as_=alice).expect(200)
+        if verified:
+            client.verified(alice)
+        invite(client, alice, "bob@example.net")
+        (text,) = [text for _, text in client.env.mailer.waiting() if "invites you" in text]
+        body = " ".join(text.partition("\n\n")[2].split())
+        assert body.startswith(f"{shown} invites you to work on")
+
     def test_it_is_accepted_with_a_browser(self, client: Client, alice: Account) -> None:
         token = invite(client, alice, "bob@example.net")
         browser = Browser(client)
