@@ -75,12 +75,8 @@ def request(
 
 def find(db: Connection, keyed: KeyedRequest) -> StoredResponse | None:
     """The stored response to this request, or None. Raises Invalid `idempotency_key_reused`."""
-    row = db.one(
-        "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ? AND expires_at <= ?",
-        keyed.id,
-        db.clock.now(),
-        db.clock.latest(RETENTION_SECONDS),
-    )
+    sql = "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ? AND expires_at <= ?"
+    row = db.one(sql, keyed.id, db.clock.now(), db.clock.latest(RETENTION_SECONDS))
     if row is None:
         return None
     if not hmac.compare_digest(row[0], keyed.body_mac):

@@ -203,13 +203,11 @@ def claim(db: Connection, *lanes: str, busy: Collection[str] = ()) -> Job | None
         if not found:
             return None
         job = min(found, key=lambda each: (each.run_at, each.id))
-        db.change(
+        sql = (
             "UPDATE jobs SET state = 'running', attempts = attempts + 1, again = 0, lease_until = ?, lease_token = ?"
-            " WHERE id = ?",
-            db.clock.now(LEASE_SECONDS),
-            secrets.token_hex(8),
-            job.id,
+            " WHERE id = ?"
         )
+        db.change(sql, db.clock.now(LEASE_SECONDS), secrets.token_hex(8), job.id)
         _take_turn(db, job)
         return db.find(Job, "id = ?", job.id)
 
@@ -217,14 +215,10 @@ def claim(db: Connection, *lanes: str, busy: Collection[str] = ()) -> Job | None
 def extend(db: Connection, job: Job) -> bool:
     """Extend the lease of a running job; False if it is lost and the work should stop."""
     with db.write():
-        return bool(
-            db.change(
-                "UPDATE jobs SET lease_until = ? WHERE id = ? AND lease_token = ? AND state = 'running'",
-                db.clock.now(LEASE_SECONDS),
-                job.id,
-                job.lease_token,
-            )
+        sql = (
+            "UPDATE jobs SET lease_until = ? WHERE id = ? AND lease_token = ? AND state = 'running'"
         )
+        return bool(db.change(sql, db.clock.now(LEASE_SECONDS), job.id, job.lease_token))
 
 
 def finish(db: Connection, job: Job, took_seconds: float = 0, again: Again | None = None) -> None:
@@ -290,24 +284,19 @@ def correct_times(db: Connection) -> int:
     with db.write():
         for job_id, run_at in late:
             db.update("jobs", "id = ? AND state = 'waiting'", job_id, run_at=run_at)
-        db.change(
-            "UPDATE jobs SET lease_until = ? WHERE state = 'running' AND lease_until > ?",
-            clock.now(LEASE_SECONDS),
-            lease,
-        )
+        sql = "UPDATE jobs SET lease_until = ? WHERE state = 'running' AND lease_until > ?"
+        db.change(sql, clock.now(LEASE_SECONDS), lease)
     return len(late)
 
 
 def rest(db: Connection, lane: str, owner: str, seconds: float) -> None:
     """Start no job of this owner in the lane for a time, an hour at most, in the transaction."""
     until = db.clock.now(min(seconds, LONGEST_REST_SECONDS))
-    db.change(
+    sql = (
         "INSERT INTO job_turns (lane, owner_id, turn, rests_until) VALUES (?1, ?2, 0, ?3)"
-        " ON CONFLICT (lane, owner_id) DO UPDATE SET rests_until = excluded.rests_until",
-        lane,
-        owner,
-        until,
+        " ON CONFLICT (lane, owner_id) DO UPDATE SET rests_until = excluded.rests_until"
     )
+    db.change(sql, lane, owner, until)
 
 
 def recover(db: Connection) -> int:
@@ -444,22 +433,16 @@ def _take_turn(db: Connection, job: Job) -> None:
         or 0,
     )
     for owner, turn in (("", at), (job.owner_id, at + SHORTEST_TURN_SECONDS)):
-        db.change(
+        sql = (
             "INSERT INTO job_turns (lane, owner_id, turn) VALUES (?1, ?2, ?3)"
-            " ON CONFLICT (lane, owner_id) DO UPDATE SET turn = excluded.turn",
-            job.lane,
-            owner,
-            turn,
+            " ON CONFLICT (lane, owner_id) DO UPDATE SET turn = excluded.turn"
         )
+        db.change(sql, job.lane, owner, turn)
 
 
 def _charge(db: Connection, job: Job, seconds: float) -> None:
-    db.change(
-        "UPDATE job_turns SET turn = turn + ? WHERE lane = ? AND owner_id = ?",
-        max(0.0, seconds),
-        job.lane,
-        job.owner_id,
-    )
+    sql = "UPDATE job_turns SET turn = turn + ? WHERE lane = ? AND owner_id = ?"
+    db.change(sql, max(0.0, seconds), job.lane, job.owner_id)
 
 
 def _requested_again(db: Connection, job: Job) -> bool:
@@ -469,24 +452,17 @@ def _requested_again(db: Connection, job: Job) -> bool:
 
 
 def _end(db: Connection, job: Job, state: str, error: str | None) -> None:
-    db.change(
+    sql = (
         "UPDATE jobs SET state = ?, lease_until = NULL, lease_token = NULL, last_error = coalesce(?, last_error),"
-        " finished_at = ? WHERE id = ? AND lease_token = ? AND state = 'running'",
-        state,
-        error,
-        db.now,
-        job.id,
-        job.lease_token,
+        " finished_at = ? WHERE id = ? AND lease_token = ? AND state = 'running'"
     )
+    db.change(sql, state, error, db.now, job.id, job.lease_token)
 
 
 def _give_back(db: Connection, job: Job, run_at: str, error: str | None) -> int:
     db.notify_workers()
-    return db.change(
+    sql = (
         "UPDATE jobs SET state = 'waiting', lease_until = NULL, lease_token = NULL, run_at = ?,"
-        " last_error = coalesce(?, last_error) WHERE id = ? AND lease_token = ? AND state = 'running'",
-        run_at,
-        error,
-        job.id,
-        job.lease_token,
+        " last_error = coalesce(?, last_error) WHERE id = ? AND lease_token = ? AND state = 'running'"
     )
+    return db.change(sql, run_at, error, job.id, job.lease_token)

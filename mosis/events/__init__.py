@@ -113,13 +113,11 @@ def queue_deliveries(
 
 
 def _give_up_oldest(db: Connection, webhook_id: str) -> None:
-    db.change(
+    sql = (
         "UPDATE webhook_deliveries SET state = 'failed', error = 'too many were waiting', finished_at = ? WHERE id IN"
-        " (SELECT id FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting' ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
-        db.now,
-        webhook_id,
-        MOST_WAITING,
+        " (SELECT id FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting' ORDER BY rowid DESC LIMIT -1 OFFSET ?)"
     )
+    db.change(sql, db.now, webhook_id, MOST_WAITING)
 
 
 def sweep(env: Any) -> None:
@@ -142,10 +140,8 @@ def sweep(env: Any) -> None:
 
 def _forget(db: Connection, numbers: list[tuple[int]]) -> None:
     with db.write():
-        db.change(
-            "DELETE FROM events WHERE number IN (SELECT value FROM json_each(?))",
-            json.dumps([number for (number,) in numbers]),
-        )
+        sql = "DELETE FROM events WHERE number IN (SELECT value FROM json_each(?))"
+        db.change(sql, json.dumps([number for (number,) in numbers]))
 
 
 def mail_choices(db: Connection, developer_id: str) -> dict[str, bool]:
@@ -164,23 +160,17 @@ def find(db: Connection, event_id: str) -> Event | None:
 def mark_read(db: Connection, developer_id: str, event_id: str | None = None) -> int:
     """Mark one event of an account, or all, as read, in the running transaction; repeating keeps
     the first time. Returns the number that were unread."""
-    return db.change(
-        "UPDATE events SET read_at = ?1 WHERE developer_id = ?2 AND read_at IS NULL AND (?3 IS NULL OR id = ?3)",
-        db.now,
-        developer_id,
-        event_id,
-    )
+    sql = "UPDATE events SET read_at = ?1 WHERE developer_id = ?2 AND read_at IS NULL AND (?3 IS NULL OR id = ?3)"
+    return db.change(sql, db.now, developer_id, event_id)
 
 
 def mark_mailed(db: Connection, event_ids: list[str], message_id: str | None) -> None:
     """Mark these as mailed, in the running transaction; `message_id` gets the time."""
-    db.change(
+    sql = (
         "UPDATE events SET mail_due = 0, mailed_at = iif(id = ?1, ?2, mailed_at)"
-        " WHERE id IN (SELECT value FROM json_each(?3))",
-        message_id,
-        db.now,
-        json.dumps(event_ids),
+        " WHERE id IN (SELECT value FROM json_each(?3))"
     )
+    db.change(sql, message_id, db.now, json.dumps(event_ids))
 
 
 def after(db: Connection, caller: Caller, paging: PageRequest) -> Page[Event]:
@@ -190,16 +180,13 @@ def after(db: Connection, caller: Caller, paging: PageRequest) -> Page[Event]:
         caller.scopes is not None,
         None if caller.apps is None else json.dumps(sorted(caller.apps)),
     )
-    rows = db.select(
-        Event,
+    where = (
         "developer_id = ?1 AND number > ?2 AND (?3 = 0 OR package_id IS NOT NULL) AND (?4 IS NULL"
         " OR package_id IN (SELECT package_id FROM apps WHERE id IN (SELECT value FROM"
-        " json_each(?4)))) ORDER BY number LIMIT ?5",
-        caller.account,
-        paging.position or 0,
-        int(limited),
-        only,
-        paging.limit + 1,
+        " json_each(?4)))) ORDER BY number LIMIT ?5"
+    )
+    rows = db.select(
+        Event, where, caller.account, paging.position or 0, int(limited), only, paging.limit + 1
     )
     return page(rows, paging, lambda event: (event.number,))
 

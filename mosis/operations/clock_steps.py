@@ -156,11 +156,8 @@ def correct(env: Context) -> int:
             if not db.value(f"SELECT 1 FROM {table} WHERE {column} > ? LIMIT 1", latest):
                 continue
             with db.write():
-                found[f"{table}.{column}"] = db.change(
-                    f"UPDATE {table} SET {column} = ? WHERE {column} > ?",
-                    db.clock.now(longest),
-                    latest,
-                )
+                sql = f"UPDATE {table} SET {column} = ? WHERE {column} > ?"
+                found[f"{table}.{column}"] = db.change(sql, db.clock.now(longest), latest)
     if env.config.telemetry:
         found |= _correct_telemetry(env.telemetry.connection())
     if found or ahead > CORRECTED_SECONDS:

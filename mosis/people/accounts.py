@@ -85,13 +85,11 @@ def get_by_email(db: Connection, email: str) -> Developer:
 def is_held(db: Connection, email: str, developer_id: str) -> bool:
     """Whether an account other than this one had this address until lately and can have it back; see
     `account_recovery.undo_email_change`."""
-    return db.has(
+    sql = (
         "SELECT 1 FROM tickets WHERE email = ? AND purpose = 'undo' AND developer_id <> ?"
-        " AND used_at IS NULL AND expires_at > ?",
-        email,
-        developer_id,
-        db.clock.now(),
+        " AND used_at IS NULL AND expires_at > ?"
     )
+    return db.has(sql, email, developer_id, db.clock.now())
 
 
 def has_address(db: Connection, developer_id: str, email: str) -> bool:
@@ -284,11 +282,8 @@ def change(db: Connection, caller: Caller, changes: dict[str, Any]) -> Developer
 
 def choose_mail(db: Connection, developer_id: str, choices: dict[str, bool]) -> None:
     """Switch the mail of some kinds of events on or off, in the running transaction."""
-    db.change(
-        "UPDATE developers SET mail_choices = json_patch(mail_choices, ?) WHERE id = ?",
-        json.dumps(choices),
-        developer_id,
-    )
+    sql = "UPDATE developers SET mail_choices = json_patch(mail_choices, ?) WHERE id = ?"
+    db.change(sql, json.dumps(choices), developer_id)
 
 
 def set_email(db: Connection, developer_id: str, email: str) -> None:

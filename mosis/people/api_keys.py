@@ -128,14 +128,8 @@ def index(db: Connection, caller: Caller, paging: PageRequest) -> Page[ApiKey]:
 
 def get(db: Connection, caller: Caller, key_id: str) -> ApiKey:
     """One active API key that the caller may see. Raises NotFound."""
-    return db.get(
-        ApiKey,
-        f"developer_id = ?1 AND {_SEEN} AND id = ?3 AND revoked_at IS NULL",
-        caller.account,
-        _limited(caller),
-        key_id,
-        what="API key",
-    )
+    where = f"developer_id = ?1 AND {_SEEN} AND id = ?3 AND revoked_at IS NULL"
+    return db.get(ApiKey, where, caller.account, _limited(caller), key_id, what="API key")
 
 
 def _limited(caller: Caller) -> str | None:
@@ -145,12 +139,8 @@ def _limited(caller: Caller) -> str | None:
 def revoke(db: Connection, caller: Caller, key_id: str) -> None:
     """Revoke a key and everything made with it, in the running transaction; the next request with
     any of them is refused. Safe to repeat. Raises NotFound."""
-    if not db.value(
-        f"SELECT 1 FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND id = ?3",
-        caller.account,
-        _limited(caller),
-        key_id,
-    ):
+    sql = f"SELECT 1 FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND id = ?3"
+    if not db.value(sql, caller.account, _limited(caller), key_id):
         raise NotFound("API key")
     if db.update("api_keys", "id = ? AND revoked_at IS NULL", key_id, revoked_at=db.now):
         audit.add(db, caller, "api_key.revoked", key_id)
@@ -171,10 +161,8 @@ def report(db: Connection, caller: Caller, secret: str) -> bool:
     if not is_known(db, secret):
         return False
     with db.write():
-        row = db.one(
-            "SELECT id, developer_id, name, prefix, revoked_at FROM api_keys WHERE hash = ?",
-            tokens.key_hash(secret),
-        )
+        sql = "SELECT id, developer_id, name, prefix, revoked_at FROM api_keys WHERE hash = ?"
+        row = db.one(sql, tokens.key_hash(secret))
         if row is None:
             return False
         key_id, owner_id, name, prefix, revoked_at = row
@@ -197,11 +185,8 @@ def flush_uses(env: Context) -> None:
         with db.write():
             for use in uses:
                 key_id, _, minute = use.partition("|")
-                db.change(
-                    "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, ''), ?) WHERE id = ?",
-                    minute,
-                    key_id,
-                )
+                sql = "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, ''), ?) WHERE id = ?"
+                db.change(sql, minute, key_id)
     except BaseException:
         env.key_uses.put_back(uses)
         raise

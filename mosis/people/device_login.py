@@ -89,13 +89,8 @@ def decide(
         login = find(db, user_code)
         if approve:
             second_factor.prove_if_on(env, db, caller, code)
-        db.change(
-            "UPDATE device_logins SET state = ?, developer_id = ?, made_by = ? WHERE id = ? AND state = 'waiting'",
-            "approved" if approve else "denied",
-            account,
-            caller.session_id,
-            login.id,
-        )
+        sql = "UPDATE device_logins SET state = ?, developer_id = ?, made_by = ? WHERE id = ? AND state = 'waiting'"
+        db.change(sql, "approved" if approve else "denied", account, caller.session_id, login.id)
         audit.add(
             db,
             caller,

@@ -82,13 +82,8 @@ class Ticket(Record, table="tickets"):
 def issue(db: Connection, purpose: str, email: str, developer_id: str | None = None) -> Ticket:
     """Create an email token and the job that mails it, in the running transaction. Earlier tokens
     for the same purpose become invalid."""
-    db.change(
-        "UPDATE tickets SET used_at = ? WHERE purpose = ? AND developer_id IS ? AND email = ? AND used_at IS NULL",
-        db.now,
-        purpose,
-        developer_id,
-        email,
-    )
+    sql = "UPDATE tickets SET used_at = ? WHERE purpose = ? AND developer_id IS ? AND email = ? AND used_at IS NULL"
+    db.change(sql, db.now, purpose, developer_id, email)
     expires_at = db.clock.now(LIFE_SECONDS[purpose])
     ticket = Ticket(new_id(), developer_id, purpose, email, db.now, expires_at, None)
     db.insert("tickets", **vars(ticket))
@@ -98,12 +93,10 @@ def issue(db: Connection, purpose: str, email: str, developer_id: str | None = N
 
 def cancel(db: Connection, purpose: str, developer_id: str) -> None:
     """Make an account's tokens for a purpose invalid, in the running transaction."""
-    db.change(
-        "UPDATE tickets SET used_at = ? WHERE developer_id = ? AND purpose = ? AND used_at IS NULL",
-        db.now,
-        developer_id,
-        purpose,
+    sql = (
+        "UPDATE tickets SET used_at = ? WHERE developer_id = ? AND purpose = ? AND used_at IS NULL"
     )
+    db.change(sql, db.now, developer_id, purpose)
 
 
 def delete_expired(db: Connection, before: str) -> None:
@@ -177,11 +170,9 @@ def _is_wanted(env: Context, db: Connection, ticket_id: str) -> bool:
     found = _find(db, ticket_id)
     if found is None or found.used_at or _expired(env, found):
         return False
+    sql = "SELECT 1 FROM developers WHERE id = ? AND (email = ? OR ?) AND suspended = 0"
     return found.developer_id is None or db.has(
-        "SELECT 1 FROM developers WHERE id = ? AND (email = ? OR ?) AND suspended = 0",
-        found.developer_id,
-        found.email,
-        found.purpose in ELSEWHERE,
+        sql, found.developer_id, found.email, found.purpose in ELSEWHERE
     )
 
 

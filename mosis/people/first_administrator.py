@@ -59,13 +59,11 @@ def create(
 
 def _check(env: Context, db: Connection, token: str) -> None:
     """Raises Denied `invalid_token` unless the token is valid and there is no administrator yet."""
-    good = db.value(
+    sql = (
         "SELECT EXISTS (SELECT 1 FROM setup_links WHERE token_hash = ? AND expires_at > ?"
-        " AND expires_at <= ?)",
-        _hash(token),
-        env.clock.now(),
-        env.clock.latest(LIFE_SECONDS),
+        " AND expires_at <= ?)"
     )
+    good = db.value(sql, _hash(token), env.clock.now(), env.clock.latest(LIFE_SECONDS))
     if not good or exists(db):
         raise Denied(
             "invalid_token",

@@ -85,18 +85,12 @@ def spend(env: Context, db: Connection, name: str, browser: str, state: str) -> 
     if not tokens.same(state, oauth.ties(env.secret, browser).state):
         raise _not_begun()
     with db.write():
+        where = "browser_hash = ? AND provider = ? AND expires_at > ? AND expires_at <= ?"
         pending = db.find(
-            Pending,
-            "browser_hash = ? AND provider = ? AND expires_at > ? AND expires_at <= ?",
-            _hash(browser),
-            name,
-            db.now,
-            env.clock.latest(BEGUN_SECONDS),
+            Pending, where, _hash(browser), name, db.now, env.clock.latest(BEGUN_SECONDS)
         )
-        if pending is None or not db.change(
-            "UPDATE oauth_states SET stage = 'spent' WHERE browser_hash = ? AND stage = 'begun'",
-            pending.browser_hash,
-        ):
+        sql = "UPDATE oauth_states SET stage = 'spent' WHERE browser_hash = ? AND stage = 'begun'"
+        if pending is None or not db.change(sql, pending.browser_hash):
             raise _not_begun()
         return pending
 
@@ -104,10 +98,8 @@ def spend(env: Context, db: Connection, name: str, browser: str, state: str) -> 
 def give_back(db: Connection, pending: Pending) -> None:
     """Undo `spend`: the provider was not asked, so the same response may be presented again."""
     with db.write():
-        db.change(
-            "UPDATE oauth_states SET stage = 'begun' WHERE browser_hash = ? AND stage = 'spent'",
-            pending.browser_hash,
-        )
+        sql = "UPDATE oauth_states SET stage = 'begun' WHERE browser_hash = ? AND stage = 'spent'"
+        db.change(sql, pending.browser_hash)
 
 
 def answer(
@@ -137,12 +129,8 @@ def answer(
         elif developer.suspended:  # raised inside the transaction, so that linking is rolled back
             raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
         else:
-            db.change(
-                "UPDATE oauth_states SET stage = 'answered', developer_id = ?, expires_at = ? WHERE browser_hash = ?",
-                developer.id,
-                env.clock.now(ANSWERED_SECONDS),
-                pending.browser_hash,
-            )
+            sql = "UPDATE oauth_states SET stage = 'answered', developer_id = ?, expires_at = ? WHERE browser_hash = ?"
+            db.change(sql, developer.id, env.clock.now(ANSWERED_SECONDS), pending.browser_hash)
     if refusal is not None:
         raise refusal  # after the commit: this sign-in is spent
     return None
@@ -153,14 +141,11 @@ def collect(env: Context, db: Connection, caller: Caller, name: str, browser: st
     Malformed `oauth_state_invalid`, Denied `suspended`."""
     _provider(env, name)
     with db.write():
-        row = db.one(
+        sql = (
             "DELETE FROM oauth_states WHERE browser_hash = ? AND provider = ? AND stage = 'answered' AND expires_at > ?"
-            " AND expires_at <= ? RETURNING developer_id, session_id",
-            _hash(browser),
-            name,
-            db.now,
-            env.clock.latest(ANSWERED_SECONDS),
+            " AND expires_at <= ? RETURNING developer_id, session_id"
         )
+        row = db.one(sql, _hash(browser), name, db.now, env.clock.latest(ANSWERED_SECONDS))
         if row is None:
             raise _not_begun()
         developer_id, session_id = row

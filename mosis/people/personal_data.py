@@ -135,14 +135,11 @@ def erase(
         revocation.erase(db, developer.id)
         db.change("DELETE FROM events WHERE developer_id = ?", developer.id)
         db.change("DELETE FROM job_turns WHERE owner_id = ?", developer.id)
-        db.change(
+        sql = (
             "UPDATE developers SET email = ?, name = ?, email_verified = 0, role = 'developer', password_hash = NULL,"
-            " mail_choices = '{}', erased_at = ? WHERE id = ?",
-            f"erased-{developer.id}@invalid",
-            FORMER,
-            db.now,
-            developer.id,
+            " mail_choices = '{}', erased_at = ? WHERE id = ?"
         )
+        db.change(sql, f"erased-{developer.id}@invalid", FORMER, db.now, developer.id)
         audit.add(
             db,
             caller,

@@ -205,13 +205,11 @@ def _spend_code(env: Context, db: Connection, factor: SecondFactor, code: str) -
     secret, now = totp.secret_of(env.secret, factor.developer_id, factor.seed), env.clock.time()
     step = totp.step_of(secret, code.replace(" ", ""), now)
     latest = int(now) // totp.STEP_SECONDS + totp.STEPS_AROUND
-    if step is None or not db.change(
+    sql = (
         "UPDATE second_factors SET last_step = ?1 WHERE developer_id = ?2"
-        " AND (last_step < ?1 OR last_step > ?3)",
-        step,
-        factor.developer_id,
-        latest,
-    ):
+        " AND (last_step < ?1 OR last_step > ?3)"
+    )
+    if step is None or not db.change(sql, step, factor.developer_id, latest):
         raise Denied(
             "invalid_code", "This code is wrong or was used already; wait for the next one."
         )
@@ -219,9 +217,6 @@ def _spend_code(env: Context, db: Connection, factor: SecondFactor, code: str) -
 
 def _new_recovery_codes(db: Connection, developer_id: str) -> list[str]:
     made = totp.make_recovery_codes()
-    db.change(
-        "UPDATE second_factors SET recovery_hashes = ? WHERE developer_id = ?",
-        json.dumps([totp.recovery_hash(each) for each in made]),
-        developer_id,
-    )
+    sql = "UPDATE second_factors SET recovery_hashes = ? WHERE developer_id = ?"
+    db.change(sql, json.dumps([totp.recovery_hash(each) for each in made]), developer_id)
     return made

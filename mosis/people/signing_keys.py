@@ -74,24 +74,18 @@ def get(db: Connection, developer_id: str, key_id: str) -> SigningKey:
 def that_sign(db: Connection, app_id: str) -> dict[str, bytes]:
     """The keys that may sign new uploads of an app: {id: 32 raw bytes}. They are the active ones of its
     publishers and owners; see `members.may_sign`."""
-    return dict(
-        db.all(
-            "SELECT k.id, k.public_key FROM app_members m JOIN developers d ON d.id = m.developer_id"
-            " JOIN signing_keys k ON k.developer_id = m.developer_id WHERE m.app_id = ?"
-            " AND m.role <> 'viewer' AND k.state = 'active' AND d.suspended = 0",
-            app_id,
-        )
+    sql = (
+        "SELECT k.id, k.public_key FROM app_members m JOIN developers d ON d.id = m.developer_id"
+        " JOIN signing_keys k ON k.developer_id = m.developer_id WHERE m.app_id = ?"
+        " AND m.role <> 'viewer' AND k.state = 'active' AND d.suspended = 0"
     )
+    return dict(db.all(sql, app_id))
 
 
 def revoke(db: Connection, caller: Caller, key_id: str) -> None:
     """Revoke a signing key, in the running transaction: no new upload may use it; installed
     versions stay. Safe to repeat. Raises NotFound."""
     get(db, caller.account, key_id)
-    if db.change(
-        "UPDATE signing_keys SET state = 'revoked', revoked_at = ? WHERE id = ? AND developer_id = ? AND state = 'active'",
-        db.now,
-        key_id,
-        caller.account,
-    ):
+    sql = "UPDATE signing_keys SET state = 'revoked', revoked_at = ? WHERE id = ? AND developer_id = ? AND state = 'active'"
+    if db.change(sql, db.now, key_id, caller.account):
         audit.add(db, caller, "signing_key.revoked", key_id)

@@ -71,10 +71,8 @@ def add(
 ) -> Report:
     """Report a published app. Raises NotFound for any other app, Conflict `limit_reached`."""
     with db.write():
-        app_id = db.value(
-            "SELECT id FROM apps WHERE package_id = ? AND published = 1 AND suspended = 0",
-            package_id,
-        )
+        sql = "SELECT id FROM apps WHERE package_id = ? AND published = 1 AND suspended = 0"
+        app_id = db.value(sql, package_id)
         if app_id is None:
             raise NotFound("app")
         author, verified = _author(db, caller)
@@ -100,12 +98,9 @@ def add(
 def index(db: Connection, caller: Caller, paging: PageRequest) -> Page[ReportedApp]:
     """The apps with open reports, except the caller's own: first those that verified accounts have
     reported, then by the oldest open report."""
+    sql = f"{_GROUPS} HAVING (verified = 0, first) > (?2, ?3) ORDER BY verified = 0, first LIMIT ?4"
     rows = db.all(
-        f"{_GROUPS} HAVING (verified = 0, first) > (?2, ?3) ORDER BY verified = 0, first LIMIT ?4",
-        caller.account,
-        *(paging.after or (-1, 0)),
-        paging.limit + 1,
-        into=ReportedApp,
+        sql, caller.account, *(paging.after or (-1, 0)), paging.limit + 1, into=ReportedApp
     )
     return page(rows, paging, lambda row: (int(not row.verified), row.first))
 
@@ -133,15 +128,11 @@ def close(db: Connection, caller: Caller, app: str, outcome: str, comment: str, 
     caller's own app, NotFound."""
     with db.write():
         found = for_reviewer(db, caller, app)
-        closed = db.change(
+        sql = (
             "UPDATE abuse_reports SET closed_at = ?, closed_by = ?, outcome = ?"
-            " WHERE app_id = ? AND closed_at IS NULL AND number <= ?",
-            db.now,
-            caller.account,
-            outcome,
-            found.id,
-            newest,
+            " WHERE app_id = ? AND closed_at IS NULL AND number <= ?"
         )
+        closed = db.change(sql, db.now, caller.account, outcome, found.id, newest)
         if not closed:
             raise Conflict("already_decided", "These reports have been decided on.", state="closed")
         audit.add(
@@ -165,11 +156,8 @@ def sweep(env: Context) -> None:
     """Job, hourly: delete closed reports after 90 days, and open ones after a year."""
     db = env.db.connection()
     with db.write():
-        db.change(
-            "DELETE FROM abuse_reports WHERE created_at < ?1 OR (created_at < ?2 AND closed_at < ?2)",
-            db.clock.now(-OPEN_SECONDS),
-            db.clock.now(-CLOSED_SECONDS),
-        )
+        sql = "DELETE FROM abuse_reports WHERE created_at < ?1 OR (created_at < ?2 AND closed_at < ?2)"
+        db.change(sql, db.clock.now(-OPEN_SECONDS), db.clock.now(-CLOSED_SECONDS))
 
 
 _GROUPS = (
@@ -216,8 +204,7 @@ def _check_room(db: Connection, app_id: str, source: str, verified: bool) -> boo
     )
     if of_both >= MOST_OF_SOURCE_AND_APP or of_source >= MOST_OF_SOURCE:
         raise Conflict(
-            "limit_reached",
-            "There are open reports from here already; a reviewer will read them.",
+            "limit_reached", "There are open reports from here already; a reviewer will read them."
         )
     in_all = "SELECT count(*) FROM abuse_reports WHERE closed_at IS NULL AND verified = ?"
     if of_class >= MOST_OF_APP or db.value(in_all, int(verified)) >= MOST:

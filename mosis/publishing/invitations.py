@@ -83,13 +83,8 @@ def index(db: Connection, app: App, paging: PageRequest) -> Page[Invitation]:
 
 def get(db: Connection, app: App, invitation_id: str) -> Invitation:
     """An open invitation of an app. Raises NotFound."""
-    return db.get(
-        Invitation,
-        "id = ? AND app_id = ? AND expires_at > ?",
-        invitation_id,
-        app.id,
-        db.clock.now(),
-    )
+    where = "id = ? AND app_id = ? AND expires_at > ?"
+    return db.get(Invitation, where, invitation_id, app.id, db.clock.now())
 
 
 def cancel(db: Connection, caller: Caller, invitation: Invitation) -> None:

@@ -82,11 +82,8 @@ def latest_and_waiting(db: Connection, app_id: str) -> tuple[str | None, Listing
 
 def waiting_of(db: Connection, app_ids: list[str]) -> dict[str, ListingChange]:
     """The changes that wait, by app."""
-    rows = db.select(
-        ListingChange,
-        "state = 'waiting' AND app_id IN (SELECT value FROM json_each(?))",
-        json.dumps(app_ids),
-    )
+    where = "state = 'waiting' AND app_id IN (SELECT value FROM json_each(?))"
+    rows = db.select(ListingChange, where, json.dumps(app_ids))
     return {row.app_id: row for row in rows}
 
 
@@ -202,14 +199,11 @@ def _is_reviewed(db: Connection, app: App) -> bool:
     """Whether a reviewer has seen the app, or may be looking at it: something of it was published,
     is approved or in review, or a change of it waits. Otherwise an approved app could be renamed
     before it is published."""
-    return bool(
-        app.published
-        or db.value(
-            "SELECT 1 FROM versions WHERE app_id = ?1 AND state IN ('in_review', 'approved')"
-            " UNION ALL SELECT 1 FROM listing_changes WHERE app_id = ?1 AND state = 'waiting' LIMIT 1",
-            app.id,
-        )
+    sql = (
+        "SELECT 1 FROM versions WHERE app_id = ?1 AND state IN ('in_review', 'approved')"
+        " UNION ALL SELECT 1 FROM listing_changes WHERE app_id = ?1 AND state = 'waiting' LIMIT 1"
     )
+    return bool(app.published or db.value(sql, app.id))
 
 
 def _propose(
@@ -272,15 +266,13 @@ def _reasons_for_review(env: Context, db: Connection, app: App, fields: Iterable
 
 def _last_decision(db: Connection, app_id: str) -> str:
     """When a reviewer has last approved something of an app; empty if none has."""
-    return str(
-        db.value(
-            "SELECT max(at) FROM (SELECT coalesce(max(r.decided_at), '') AS at FROM reviews r"
-            " JOIN versions v ON v.id = r.version_id WHERE v.app_id = ?1 AND r.state = 'approved'"
-            " AND r.decided_by IS NOT NULL UNION ALL SELECT coalesce(max(decided_at), '')"
-            " FROM listing_changes WHERE app_id = ?1 AND state = 'approved' AND decided_by IS NOT NULL)",
-            app_id,
-        )
+    sql = (
+        "SELECT max(at) FROM (SELECT coalesce(max(r.decided_at), '') AS at FROM reviews r"
+        " JOIN versions v ON v.id = r.version_id WHERE v.app_id = ?1 AND r.state = 'approved'"
+        " AND r.decided_by IS NOT NULL UNION ALL SELECT coalesce(max(decided_at), '')"
+        " FROM listing_changes WHERE app_id = ?1 AND state = 'approved' AND decided_by IS NOT NULL)"
     )
+    return str(db.value(sql, app_id))
 
 
 def _to_decide(db: Connection, caller: Caller, change_id: str, revision: int) -> ListingChange:

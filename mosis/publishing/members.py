@@ -124,13 +124,8 @@ def note(
 
 def index(db: Connection, app_id: str, paging: PageRequest) -> Page[Member]:
     """The members of an app, in the order of their ids."""
-    rows = db.all(
-        f"{_SELECT} WHERE m.app_id = ? AND m.developer_id > ? ORDER BY m.developer_id LIMIT ?",
-        app_id,
-        paging.position or "",
-        paging.limit + 1,
-        into=Member,
-    )
+    sql = f"{_SELECT} WHERE m.app_id = ? AND m.developer_id > ? ORDER BY m.developer_id LIMIT ?"
+    rows = db.all(sql, app_id, paging.position or "", paging.limit + 1, into=Member)
     return page(rows, paging, lambda member: (member.developer_id,))
 
 
@@ -167,12 +162,8 @@ def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
         return member
     if member.role == "owner":
         _pass_on(db, member)
-    db.change(
-        "UPDATE app_members SET role = ? WHERE app_id = ? AND developer_id = ?",
-        role,
-        member.app_id,
-        member.developer_id,
-    )
+    sql = "UPDATE app_members SET role = ? WHERE app_id = ? AND developer_id = ?"
+    db.change(sql, role, member.app_id, member.developer_id)
     if role != "owner":
         _withdraw_trust(db, member.app_id, member.developer_id)
     facts = {"account_id": member.developer_id, "role": role, "role_before": member.role}
@@ -226,23 +217,18 @@ def remove_all(db: Connection, app_id: str) -> None:
 def belong_to(db: Connection, app_id: str, account: str) -> None:
     """Make another owner the account that the app belongs to, in the running transaction. Its
     packages stay where they are: the path keeps the id of the first owner."""
-    db.change(
+    sql = (
         "UPDATE apps SET first_owner_id = coalesce(first_owner_id, developer_id), developer_id = ?,"
-        " transferred_at = ?, updated_at = ? WHERE id = ?",
-        account,
-        db.now,
-        db.now,
-        app_id,
+        " transferred_at = ?, updated_at = ? WHERE id = ?"
     )
+    db.change(sql, account, db.now, db.now, app_id)
 
 
 def check_open(db: Connection, app_id: str) -> None:
     """Raises Denied `suspended` while the account that the app belongs to is suspended: otherwise
     its members could circumvent the suspension."""
-    if db.value(
-        "SELECT d.suspended FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.id = ?",
-        app_id,
-    ):
+    sql = "SELECT d.suspended FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.id = ?"
+    if db.value(sql, app_id):
         raise Denied(
             "suspended",
             "The account that this app belongs to is suspended: its members cannot be changed.",
@@ -255,11 +241,8 @@ def _withdraw_trust(db: Connection, app_id: str, account: str) -> None:
         "DELETE FROM trusted_publishers WHERE app_id = ? AND developer_id = ?", app_id, account
     )
     db.change("DELETE FROM app_invitations WHERE app_id = ? AND developer_id = ?", app_id, account)
-    db.change(
-        "DELETE FROM listing_changes WHERE app_id = ? AND author_id = ? AND state = 'waiting'",
-        app_id,
-        account,
-    )
+    sql = "DELETE FROM listing_changes WHERE app_id = ? AND author_id = ? AND state = 'waiting'"
+    db.change(sql, app_id, account)
 
 
 def _end(db: Connection, app_id: str, account: str) -> None:

@@ -176,12 +176,8 @@ def sweep(env: Context, app_id: str | None = None) -> int:
         return 0
 
     def named(app: str) -> set[tuple[str, str]]:
-        return set(
-            db.all(
-                "SELECT id, sha256 FROM versions WHERE app_id = ? AND package_removed_at IS NULL",
-                app,
-            )
-        )
+        sql = "SELECT id, sha256 FROM versions WHERE app_id = ? AND package_removed_at IS NULL"
+        return set(db.all(sql, app))
 
     try:
         return files.sweep_objects(named, app_id)

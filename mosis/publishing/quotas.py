@@ -95,13 +95,11 @@ def exceeded(quota: str, limit: int, used: int, advice: str) -> Conflict:
 def replaced(db: Connection, app_id: str, version: str) -> None:
     """Mark the packages of failed, rejected and withdrawn versions with this version string as
     removed, because a new package overwrites the file; in the running transaction."""
-    db.change(
+    sql = (
         "UPDATE versions AS v SET package_removed_at = ?, files = '{}'"
-        f" WHERE app_id = ? AND version = ? AND package_removed_at IS NULL AND {_DEAD}",
-        db.now,
-        app_id,
-        version,
+        f" WHERE app_id = ? AND version = ? AND package_removed_at IS NULL AND {_DEAD}"
     )
+    db.change(sql, db.now, app_id, version)
 
 
 def check_takeover(db: Connection, config: Config, account: str, app_id: str) -> None:
@@ -145,11 +143,8 @@ def remove_later(db: Connection, home: str, app_id: str, version: str) -> None:
 
 def is_named(db: Connection, app_id: str, version: str) -> bool:
     """Whether a row refers to a package file with this version string."""
-    return db.has(
-        "SELECT 1 FROM versions WHERE app_id = ? AND version = ? AND package_removed_at IS NULL LIMIT 1",
-        app_id,
-        version,
-    )
+    sql = "SELECT 1 FROM versions WHERE app_id = ? AND version = ? AND package_removed_at IS NULL LIMIT 1"
+    return db.has(sql, app_id, version)
 
 
 def remove_package(env: Context, developer_id: str, app_id: str, version: str) -> None:

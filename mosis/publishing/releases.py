@@ -172,14 +172,11 @@ def rollback(
         version = versions.by_id(db, version.id) or version
         if version.state not in ("published", "halted"):
             raise versions.not_allowed(version, "rollback")
-        newer = db.select(
-            Version,
+        where = (
             "app_id = ? AND channel = ? AND state = 'published' AND version_code > ? ORDER BY"
-            " version_code DESC",
-            version.app_id,
-            version.channel,
-            version.version_code,
+            " version_code DESC"
         )
+        newer = db.select(Version, where, version.app_id, version.channel, version.version_code)
         if not newer:
             raise InvalidState(
                 "No newer version of this channel is offered: there is nothing to roll back from.",

@@ -85,12 +85,8 @@ def index(
     db: Connection, version: Version, paging: PageRequest, *, internal: bool
 ) -> Page[Message]:
     """The messages about a version, oldest first; internal ones only with `internal`."""
+    where = "version_id = ? AND id > ? AND internal <= ? ORDER BY id LIMIT ?"
     rows = db.select(
-        Message,
-        "version_id = ? AND id > ? AND internal <= ? ORDER BY id LIMIT ?",
-        version.id,
-        paging.position or "",
-        int(internal),
-        paging.limit + 1,
+        Message, where, version.id, paging.position or "", int(internal), paging.limit + 1
     )
     return page(rows, paging, lambda message: (message.id,))

@@ -36,13 +36,11 @@ def announce_listing(db: Connection, app_id: str, change_id: str, because: list[
     which was withdrawn or decided, is only named in the digest."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
     for reviewer in reviewers_of(db, app_id):
-        if not db.value(
+        sql = (
             "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'listing.waiting' AND package_id = ?"
-            " AND created_at > ? LIMIT 1",
-            reviewer,
-            package_id,
-            db.clock.now(-DIGEST_AFTER_SECONDS),
-        ):
+            " AND created_at > ? LIMIT 1"
+        )
+        if not db.value(sql, reviewer, package_id, db.clock.now(-DIGEST_AFTER_SECONDS)):
             facts: dict[str, Any] = {"listing_change": change_id, "because": because}
             events.add(db, reviewer, "listing.waiting", package_id=package_id, **facts)
     _queue_digest(db)

@@ -138,15 +138,12 @@ def _reviewed_since(
     """Whether a review of the app ended in this state after the decision on the last published
     version. The decision counts, not the publication: otherwise a developer could hold back an
     approved version and publish it to hide a later rejection."""
-    return db.has(
+    sql = (
         "SELECT 1 FROM reviews JOIN versions ON versions.id = reviews.version_id"
         " WHERE versions.app_id = ?1 AND reviews.state = ?2"
-        " AND reviews.decided_at >= ?3 AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(because) WHERE value = ?4)) LIMIT 1",
-        published.app_id,
-        state,
-        published.decided_at,
-        reason,
+        " AND reviews.decided_at >= ?3 AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(because) WHERE value = ?4)) LIMIT 1"
     )
+    return db.has(sql, published.app_id, state, published.decided_at, reason)
 
 
 def _files(db: Connection, version: Version) -> dict[str, dict[str, Any]]:

@@ -33,11 +33,8 @@ def standing(db: Connection, version_id: str) -> Standing | None:
             None,
             _overtaken_by(db, version_id) if review.state == "approved" else None,
         )
-    before = db.value(
-        "SELECT count(*) FROM reviews WHERE state IN ('waiting', 'claimed') AND (submitted_at, id) < (?, ?)",
-        review.submitted_at,
-        review.id,
-    )
+    sql = "SELECT count(*) FROM reviews WHERE state IN ('waiting', 'claimed') AND (submitted_at, id) < (?, ?)"
+    before = db.value(sql, review.submitted_at, review.id)
     waiting = db.value("SELECT count(*) FROM reviews WHERE state IN ('waiting', 'claimed')")
     return Standing(review, before + 1, waiting, median_wait_seconds(db))
 

@@ -141,20 +141,17 @@ def index(db: Connection, caller: Caller, paging: PageRequest, state: str) -> Pa
         ("decided_at", "DESC", "<") if state == "decided" else ("submitted_at", "ASC", ">")
     )
     after = paging.after or (("9999", "") if state == "decided" else ("", ""))
-    rows = db.all(
+    sql = (
         f"SELECT {columns(Review, 'reviews')} FROM reviews JOIN versions ON versions.id = reviews.version_id"
         f" JOIN apps ON apps.id = versions.app_id WHERE reviews.state IN ({', '.join('?' * len(states))})"
         " AND NOT EXISTS (SELECT 1 FROM app_members m WHERE m.app_id = apps.id AND m.developer_id = ?)"
         " AND NOT EXISTS (SELECT 1 FROM signing_keys k WHERE k.id = versions.signing_key_id"
         " AND k.developer_id = ?)"
         f" AND (reviews.{column}, reviews.id) {beyond} (?, ?)"
-        f" ORDER BY reviews.{column} {order}, reviews.id {order} LIMIT ?",
-        *states,
-        caller.account,
-        caller.account,
-        *after,
-        paging.limit + 1,
-        into=Review,
+        f" ORDER BY reviews.{column} {order}, reviews.id {order} LIMIT ?"
+    )
+    rows = db.all(
+        sql, *states, caller.account, caller.account, *after, paging.limit + 1, into=Review
     )
     return page(rows, paging, lambda review: (getattr(review, column), review.id))
 
@@ -197,13 +194,11 @@ def release(db: Connection, caller: Caller, review: Review) -> Review:
     review stays as it is.
     """
     with db.write():
-        released = db.change(
+        sql = (
             "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL WHERE id = ? AND state = 'claimed'"
-            " AND (claimed_by = ? OR ?)",
-            review.id,
-            caller.account,
-            caller.has_role("admin"),
+            " AND (claimed_by = ? OR ?)"
         )
+        released = db.change(sql, review.id, caller.account, caller.has_role("admin"))
         now = get(db, review.id)
         if not released and now.state != "waiting":
             raise _taken(db, review)
@@ -216,13 +211,11 @@ def lapse(env: Context, review_id: str) -> Again | None:
     """Job of a claim: return the review when the claim expires, else wait on. Safe to run twice."""
     db = env.db.connection()
     with db.write():
-        lapsed = db.change(
+        sql = (
             "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL"
-            " WHERE id = ? AND state = 'claimed' AND (claimed_until <= ? OR claimed_until > ?)",
-            review_id,
-            db.now,
-            db.clock.latest(CLAIM_SECONDS),
+            " WHERE id = ? AND state = 'claimed' AND (claimed_until <= ? OR claimed_until > ?)"
         )
+        lapsed = db.change(sql, review_id, db.now, db.clock.latest(CLAIM_SECONDS))
         if lapsed:
             audit.add(db, PORTAL, "review.lapse", review_id)
         until = db.value(

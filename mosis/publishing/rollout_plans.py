@@ -136,14 +136,12 @@ def begin(db: Connection, version: Version) -> None:
 def previous_version(db: Connection, version: Version) -> str | None:
     """The version string that a new one is compared with: what everybody is offered instead of it,
     else the next lower released version of its channel; None if there is none."""
-    found: str | None = db.value(
+    sql = (
         "SELECT version FROM versions WHERE app_id = ? AND version_code < ? AND released = 1"
         " AND channel IN (?, 'stable')"
-        " ORDER BY (state = 'published' AND rollout_percent >= 100) DESC, version_code DESC LIMIT 1",
-        version.app_id,
-        version.version_code,
-        version.channel,
+        " ORDER BY (state = 'published' AND rollout_percent >= 100) DESC, version_code DESC LIMIT 1"
     )
+    found: str | None = db.value(sql, version.app_id, version.version_code, version.channel)
     return found
 
 

@@ -160,13 +160,11 @@ def create(
     apps.check_uploader(caller, app)
     if not members.may_sign(db, app.id, package.signing_key_id):
         raise packages.signature_refused()
-    existing = db.find(
-        Version,
+    where = (
         "app_id = ? AND version = ? AND (state NOT IN ('failed', 'rejected', 'withdrawn') OR released"
-        " = 1)",
-        app.id,
-        package.version,
+        " = 1)"
     )
+    existing = db.find(Version, where, app.id, package.version)
     if existing and existing.sha256 == received.sha256:
         return Created(existing, new=False)
     if existing:
@@ -229,13 +227,11 @@ def get(db: Connection, app: App, version: str) -> Version:
 
     Raises NotFound.
     """
-    return db.get(
-        Version,
+    where = (
         "app_id = ?1 AND (id = ?2 OR version = ?2) ORDER BY (id = ?2) DESC, (state IN ('failed',"
-        " 'rejected', 'withdrawn') AND released = 0), id DESC LIMIT 1",
-        app.id,
-        version,
+        " 'rejected', 'withdrawn') AND released = 0), id DESC LIMIT 1"
     )
+    return db.get(Version, where, app.id, version)
 
 
 def with_role(db: Connection, caller: Caller, version_id: str, role: str) -> Version:
@@ -342,25 +338,20 @@ def set_columns(db: Connection, version_id: str, **values: Any) -> None:
 
 def set_rollout(db: Connection, version: Version, percent: float) -> None:
     """Set the share of the devices that are offered a published version, in the running transaction."""
-    db.change(
+    sql = (
         "UPDATE versions SET rollout_percent = ?1, offered_at = iif(rollout_percent < 100 AND ?1 >= 100, ?2, offered_at)"
-        " WHERE id = ?3",
-        percent,
-        db.now,
-        version.id,
+        " WHERE id = ?3"
     )
+    db.change(sql, percent, db.now, version.id)
 
 
 def last_published(db: Connection, version: Version) -> Version | None:
     """The version published last before this one was decided (or now), to compare with."""
-    return db.find(
-        Version,
+    where = (
         "app_id = ? AND id <> ? AND released = 1 AND published_at <= ? ORDER BY published_at DESC,"
-        " version_code DESC LIMIT 1",
-        version.app_id,
-        version.id,
-        version.decided_at or db.clock.now(),
+        " version_code DESC LIMIT 1"
     )
+    return db.find(Version, where, version.app_id, version.id, version.decided_at or db.clock.now())
 
 
 def files_of(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
@@ -380,11 +371,8 @@ def developer_of(db: Connection, version: Version) -> str:
 
 def check_code(db: Connection, app_id: str, channel: str, version_code: int) -> None:
     """Raises `version_code_not_higher` unless it is above the channel's published ones."""
-    highest = db.value(
-        "SELECT max(version_code) FROM versions WHERE app_id = ? AND channel = ? AND released = 1",
-        app_id,
-        channel,
-    )
+    sql = "SELECT max(version_code) FROM versions WHERE app_id = ? AND channel = ? AND released = 1"
+    highest = db.value(sql, app_id, channel)
     if highest is not None and version_code <= highest:
         raise Conflict(
             "version_code_not_higher",

@@ -45,16 +45,13 @@ class Picture:
 
 def package(db: Connection, developer_id: str, app_id: str, version: str) -> Version:
     """The version whose package may be downloaded. Raises NotFound, Conflict `gone` if yanked."""
-    found = db.one(
+    sql = (
         f"SELECT {columns(Version, 'v')} FROM versions v JOIN apps a ON a.id = v.app_id JOIN developers d ON d.id = a.developer_id"
         # who had the app first: addresses of before a transfer stay good
         " WHERE a.id = ? AND ? IN (a.developer_id, a.first_owner_id) AND v.version = ?"
-        " AND v.released = 1 AND a.suspended = 0 AND d.suspended = 0",
-        app_id,
-        developer_id,
-        version,
-        into=Version,
+        " AND v.released = 1 AND a.suspended = 0 AND d.suspended = 0"
     )
+    found = db.one(sql, app_id, developer_id, version, into=Version)
     if found is None:
         raise NotFound("package")
     if found.state == "yanked":
@@ -136,12 +133,10 @@ def download_days(db: Connection, version_ids: list[str]) -> list[tuple[str, str
 
 def versions_with_days(db: Connection, before: str, limit: int) -> list[str]:
     """Versions with days before this one, or dated after tomorrow by a clock that was ahead."""
-    rows = db.all(
-        "SELECT DISTINCT version_id FROM downloads WHERE day <> '' AND (day < ? OR day > ?) LIMIT ?",
-        before,
-        db.clock.now(2 * 86_400)[:10],
-        limit,
+    sql = (
+        "SELECT DISTINCT version_id FROM downloads WHERE day <> '' AND (day < ? OR day > ?) LIMIT ?"
     )
+    rows = db.all(sql, before, db.clock.now(2 * 86_400)[:10], limit)
     return [version_id for (version_id,) in rows]
 
 
@@ -185,11 +180,8 @@ def sweep_pictures(env: Context) -> int:
     folders. They can be extracted again at any time."""
     db, removed = env.db.connection(), 0
     for folder in env.config.assets_dir.glob("*/*"):
-        if not db.value(
-            "SELECT 1 FROM listings WHERE app_id = ? AND version_id = ?",
-            folder.parent.name,
-            folder.name,
-        ):
+        sql = "SELECT 1 FROM listings WHERE app_id = ? AND version_id = ?"
+        if not db.value(sql, folder.parent.name, folder.name):
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed

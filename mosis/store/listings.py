@@ -101,14 +101,11 @@ def history(db: Connection, package_id: str, paging: PageRequest) -> Page[Versio
     )
     if app_id is None:
         raise NotFound("app in the store")
-    rows = db.select(
-        Version,
+    where = (
         "app_id = ?1 AND state IN ('published', 'halted') AND (?2 IS NULL OR (published_at, id) <"
-        " (?2, ?3)) ORDER BY published_at DESC, id DESC LIMIT ?4",
-        app_id,
-        *(paging.after or (None, None)),
-        paging.limit + 1,
+        " (?2, ?3)) ORDER BY published_at DESC, id DESC LIMIT ?4"
     )
+    rows = db.select(Version, where, app_id, *(paging.after or (None, None)), paging.limit + 1)
     return page(rows, paging, lambda version: (version.published_at, version.id))
 
 
@@ -134,22 +131,17 @@ def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
 
 def signing_key(db: Connection, version_id: str) -> str:
     """The fingerprint of the key that signed a version."""
-    return str(
-        db.value(
-            "SELECT fingerprint FROM signing_keys WHERE id ="
-            " (SELECT signing_key_id FROM versions WHERE id = ?)",
-            version_id,
-        )
+    sql = (
+        "SELECT fingerprint FROM signing_keys WHERE id ="
+        " (SELECT signing_key_id FROM versions WHERE id = ?)"
     )
+    return str(db.value(sql, version_id))
 
 
 def categories(db: Connection, paging: PageRequest) -> Page[tuple[str, int]]:
     """The categories by name, each with its number of published apps."""
-    rows = db.all(
-        "SELECT category, count(*) FROM listings WHERE (?1 IS NULL OR category > ?1) GROUP BY category ORDER BY category LIMIT ?2",
-        paging.position,
-        paging.limit + 1,
-    )
+    sql = "SELECT category, count(*) FROM listings WHERE (?1 IS NULL OR category > ?1) GROUP BY category ORDER BY category LIMIT ?2"
+    rows = db.all(sql, paging.position, paging.limit + 1)
     return page(rows, paging, lambda category: (category[0],))
 
 
@@ -181,12 +173,10 @@ def changes(db: Connection, after: int, paging: PageRequest) -> Page[Change]:
             "bad_cursor",
             f"The last change is number {newest}: the database was restored. Start again with after=0.",
         )
-    rows = db.all(
+    sql = (
         "SELECT c.number, c.package_id, c.added, c.removed, l.version, l.version_code, l.sha256, l.updated_at"
         " FROM store_changes c LEFT JOIN listings l ON l.package_id = c.package_id"
-        " WHERE c.number > ? ORDER BY c.number LIMIT ?",
-        max(after, paging.position or 0),
-        paging.limit + 1,
-        into=Change,
+        " WHERE c.number > ? ORDER BY c.number LIMIT ?"
     )
+    rows = db.all(sql, max(after, paging.position or 0), paging.limit + 1, into=Change)
     return page(rows, paging, lambda change: (change.number,))

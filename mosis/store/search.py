@@ -214,14 +214,9 @@ def _ranked(db: Connection, paging: PageRequest, query: Query, words: list[str])
         if len(ranks) >= CANDIDATES or monotonic() > until:
             break
     aged, before = _age(query)
+    sql = f"SELECT number, downloads FROM {' AND '.join([_AMONG, *aged])}"
     places = db.all(
-        f"SELECT number, downloads FROM {' AND '.join([_AMONG, *aged])}",
-        json.dumps(list(ranks)),
-        query.category,
-        query.category,
-        query.tag,
-        query.tag,
-        *before,
+        sql, json.dumps(list(ranks)), query.category, query.category, query.tag, query.tag, *before
     )
     order = sorted((ranks[number], -downloads, -number) for number, downloads in places)
     if after:

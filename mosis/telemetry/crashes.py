@@ -133,18 +133,14 @@ def change(db: Connection, app_id: str, group_id: str, state: str) -> Group:
 
 def versions(db: Connection, group_id: str) -> list[tuple[str, int]]:
     """The number of reports from each version, most frequent first."""
-    return db.all(
-        "SELECT version, sum(count) FROM crash_counts WHERE crash_group = ? GROUP BY 1 ORDER BY 2 DESC, 1",
-        group_id,
-    )
+    sql = "SELECT version, sum(count) FROM crash_counts WHERE crash_group = ? GROUP BY 1 ORDER BY 2 DESC, 1"
+    return db.all(sql, group_id)
 
 
 def days(db: Connection, group_id: str) -> list[tuple[int, int]]:
     """The number of reports on each day (since 1970) that has any."""
-    return db.all(
-        "SELECT day, sum(count) FROM crash_counts WHERE crash_group = ? GROUP BY 1 ORDER BY 1",
-        group_id,
-    )
+    sql = "SELECT day, sum(count) FROM crash_counts WHERE crash_group = ? GROUP BY 1 ORDER BY 1"
+    return db.all(sql, group_id)
 
 
 def samples(db: Connection, group_id: str) -> list[dict[str, Any]]:
@@ -159,10 +155,8 @@ def samples(db: Connection, group_id: str) -> list[dict[str, Any]]:
         "truncated",
         "context",
     )
-    rows = db.all(
-        f"SELECT {', '.join(names)} FROM crash_reports WHERE crash_group = ? ORDER BY number",
-        group_id,
-    )
+    sql = f"SELECT {', '.join(names)} FROM crash_reports WHERE crash_group = ? ORDER BY number"
+    rows = db.all(sql, group_id)
     return [
         dict(zip(names, row, strict=True))
         | {"at": text(row[1]), "truncated": bool(row[-2]), "context": json.loads(row[-1])}
@@ -233,13 +227,11 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
         keys,
     )
     number = crash_groups.count(db, group, device, at, now)
-    db.change(
+    sql = (
         "INSERT INTO crash_counts (crash_group, day, version, count) VALUES (?, ?, ?, 1)"
-        " ON CONFLICT DO UPDATE SET count = count + 1",
-        group,
-        at // DAY,
-        sender.version,
+        " ON CONFLICT DO UPDATE SET count = count + 1"
     )
+    db.change(sql, group, at // DAY, sender.version)
     db.insert(
         "crash_reports",
         crash_group=group,

@@ -136,21 +136,17 @@ def _rows(
     db: Connection, known: dict[bytes, int], after: int, limit: int
 ) -> list[tuple[int, int, bytes]]:
     """The device's next batches: (id, received_at, pseudonym), in order of arrival."""
-    rows: list[tuple[int, int, bytes]] = db.all(
+    sql = (
         f"SELECT id, received_at, device FROM batches WHERE device IN {_GIVEN} AND id > ?3"
-        " ORDER BY id LIMIT ?4",
-        *_bound(known),
-        after,
-        limit,
+        " ORDER BY id LIMIT ?4"
     )
+    rows: list[tuple[int, int, bytes]] = db.all(sql, *_bound(known), after, limit)
     return rows
 
 
 def _batch(db: Connection, number: int) -> dict[str, Any]:
-    version, mosis_version, received_at = db.one(
-        "SELECT s.version, s.mosis_version, b.received_at FROM batches b JOIN sources s ON s.id = b.source WHERE b.id = ?",
-        number,
-    )
+    sql = "SELECT s.version, s.mosis_version, b.received_at FROM batches b JOIN sources s ON s.id = b.source WHERE b.id = ?"
+    version, mosis_version, received_at = db.one(sql, number)
     events = rollups.unpacked(
         db.value("SELECT coalesce(packed, events) FROM batches WHERE id = ?", number)
     )
@@ -221,16 +217,8 @@ def _days(db: Connection, known: dict[bytes, int], names: dict[int, str]) -> lis
 
 def _package_ids(env: Context, numbers: Iterable[int]) -> dict[int, str]:
     """The package ids of these apps, by their numbers in the telemetry database."""
-    ids = dict(
-        env.telemetry.connection().all(
-            "SELECT id, app_id FROM apps WHERE id IN (SELECT value FROM json_each(?))",
-            json.dumps(list(numbers)),
-        )
-    )
-    names = dict(
-        env.db.connection().all(
-            "SELECT id, package_id FROM apps WHERE id IN (SELECT value FROM json_each(?))",
-            json.dumps(list(ids.values())),
-        )
-    )
+    sql = "SELECT id, app_id FROM apps WHERE id IN (SELECT value FROM json_each(?))"
+    ids = dict(env.telemetry.connection().all(sql, json.dumps(list(numbers))))
+    sql = "SELECT id, package_id FROM apps WHERE id IN (SELECT value FROM json_each(?))"
+    names = dict(env.db.connection().all(sql, json.dumps(list(ids.values()))))
     return {number: names[app_id] for number, app_id in ids.items() if app_id in names}

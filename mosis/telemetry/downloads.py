@@ -87,15 +87,12 @@ def counts(
 ) -> tuple[int, list[dict[str, Any]]]:
     """The downloads of an app (by its id in the portal) on the days of the range: how many in all, and
     by each of `by`; rows without a download are left out. Raises Malformed for more than MOST_ROWS."""
-    rows = db.all(
+    sql = (
         f"SELECT sum(d.count), {', '.join(by)} FROM downloads d JOIN apps a ON a.id = d.app"
         f" WHERE a.app_id = ? AND d.day BETWEEN ? AND ? GROUP BY {', '.join(by)}"
-        f" ORDER BY {', '.join(by)} LIMIT ?",
-        app_id,
-        wanted.first // DAY,
-        wanted.last // DAY,
-        MOST_ROWS + 1,
+        f" ORDER BY {', '.join(by)} LIMIT ?"
     )
+    rows = db.all(sql, app_id, wanted.first // DAY, wanted.last // DAY, MOST_ROWS + 1)
     if len(rows) > MOST_ROWS:
         detail = f"These are more than {MOST_ROWS} rows: ask for fewer days, or with fewer of `by`."
         raise MalformedRequest(detail)

@@ -198,23 +198,18 @@ def _steps_of_deleted_apps(env: Context, db: Connection) -> Iterator[tuple[Find,
 
 def _old_batches(db: Connection, now: int, limit: int) -> list[tuple[int, int]]:
     """The oldest batches, if they are included in the sums and old enough."""
-    return db.all(
+    sql = (
         "SELECT id, received_at FROM (SELECT id, received_at FROM batches WHERE id <= ? ORDER BY id LIMIT ?)"
-        " WHERE received_at < ? OR received_at > ?",
-        summed(db),
-        limit,
-        now - RAW_SECONDS,
-        now + DAY,
+        " WHERE received_at < ? OR received_at > ?"
     )
+    return db.all(sql, summed(db), limit, now - RAW_SECONDS, now + DAY)
 
 
 def delete_batches(db: Connection, rows: list[tuple[int, int]]) -> None:
     """Delete these batches (id, received_at), in the running transaction, and store the time up to
     which raw events are no longer complete."""
-    db.change(
-        "DELETE FROM batches WHERE id IN (SELECT value FROM json_each(?))",
-        json.dumps([row[0] for row in rows]),
-    )
+    sql = "DELETE FROM batches WHERE id IN (SELECT value FROM json_each(?))"
+    db.change(sql, json.dumps([row[0] for row in rows]))
     latest = min(max(received_at for _, received_at in rows), int(db.clock.time()))
     db.change("UPDATE progress SET value = max(value, ?) WHERE name = 'forgotten'", latest)
 
@@ -226,10 +221,8 @@ def _delete_seen(db: Connection, rows: list[tuple[int, int]]) -> None:
 
 def _by(table: str) -> Delete:
     def delete(db: Connection, rows: list[Any]) -> None:
-        db.change(
-            f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(?))",
-            json.dumps([row[0] for row in rows]),
-        )
+        sql = f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(?))"
+        db.change(sql, json.dumps([row[0] for row in rows]))
 
     return delete
 

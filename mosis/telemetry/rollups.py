@@ -264,10 +264,8 @@ def keys(app: int, version: str, at: int) -> list[Key]:
 
 def stored_plus(db: Connection, key: Key, more: Sums) -> Sums:
     """The stored sums of an hour or day, plus these."""
-    row = db.one(
-        f"SELECT {SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start = ?",
-        *key,
-    )
+    sql = f"SELECT {SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start = ?"
+    row = db.one(sql, *key)
     if row is not None:
         more.add(sums(row))
     return more
@@ -317,10 +315,8 @@ def recount(db: Connection) -> int:
     found = {key: each for key, each in spread(hours).items() if key[3] >= since[key[1]]}
     wrong = 0
     with db.write():
-        held = db.all(
-            f"SELECT app, span, version, start, {SELECT} FROM rollups WHERE start >= min(?, ?)",
-            *since.values(),
-        )
+        sql = f"SELECT app, span, version, start, {SELECT} FROM rollups WHERE start >= min(?, ?)"
+        held = db.all(sql, *since.values())
         for app, span, version, start, *row in held:
             if start >= since[span]:
                 found.setdefault((app, span, version, start), Sums()).crash_reports = row[

@@ -43,7 +43,5 @@ def set_columns(db: Connection, app: int, **values: Any) -> None:
 
 def all_listed(db: Connection, rows: list[tuple[int]]) -> None:
     """These apps have nothing older than the table `devices`: no separate search any more."""
-    db.change(
-        "UPDATE apps SET unlisted = 0 WHERE id IN (SELECT value FROM json_each(?))",
-        json.dumps([row[0] for row in rows]),
-    )
+    sql = "UPDATE apps SET unlisted = 0 WHERE id IN (SELECT value FROM json_each(?))"
+    db.change(sql, json.dumps([row[0] for row in rows]))

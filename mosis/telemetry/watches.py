@@ -180,23 +180,17 @@ def is_full(db: Connection, watch: int, is_new: int) -> bool:
 def _add(
     db: Connection, key: Key, full: bool, starts: int = 0, crashes: int = 0, reports: int = 0
 ) -> None:
-    changed = db.change(
+    sql = (
         "UPDATE watched_days SET starts = starts + ?, crashes = crashes + ?, reports = reports + ?"
-        " WHERE watch = ? AND is_new = ? AND day = ? AND device = ?",
-        starts,
-        crashes,
-        reports,
-        *key,
+        " WHERE watch = ? AND is_new = ? AND day = ? AND device = ?"
     )
+    changed = db.change(sql, starts, crashes, reports, *key)
     if not changed and not full:
-        db.change(
+        sql = (
             "INSERT INTO watched_days (watch, is_new, day, device, starts, crashes, reports)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            *key,
-            starts,
-            crashes,
-            reports,
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
         )
+        db.change(sql, *key, starts, crashes, reports)
 
 
 def _find(db: Connection, app_id: str, version: str) -> tuple[int, int, int] | None:
@@ -241,15 +235,11 @@ def ended_rows(db: Connection, limit: int) -> list[tuple[int, int, int, bytes]]:
 def delete_rows(db: Connection, rows: list[tuple[int, int, int, bytes]]) -> None:
     """Delete these rows, in the running transaction."""
     for row in rows:
-        db.change(
-            "DELETE FROM watched_days WHERE watch = ? AND is_new = ? AND day = ? AND device = ?",
-            *row,
-        )
+        sql = "DELETE FROM watched_days WHERE watch = ? AND is_new = ? AND day = ? AND device = ?"
+        db.change(sql, *row)
 
 
 def delete_ended(db: Connection, rows: list[tuple[int]]) -> None:
     """Delete watches without rows, in the running transaction."""
-    db.change(
-        "DELETE FROM watches WHERE id IN (SELECT value FROM json_each(?))",
-        json.dumps([watch for (watch,) in rows]),
-    )
+    sql = "DELETE FROM watches WHERE id IN (SELECT value FROM json_each(?))"
+    db.change(sql, json.dumps([watch for (watch,) in rows]))

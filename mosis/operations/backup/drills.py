@@ -151,10 +151,8 @@ def request_drill(db: Connection) -> None:
 
 def last_drill(db: Connection) -> dict[str, Any] | None:
     """The result of the last scheduled drill, with `at`; None if there was none."""
-    row = db.one(
-        "SELECT at, details FROM audit WHERE action = 'backup.drill' ORDER BY number DESC LIMIT 1",
-        into=None,
-    )
+    sql = "SELECT at, details FROM audit WHERE action = 'backup.drill' ORDER BY number DESC LIMIT 1"
+    row = db.one(sql, into=None)
     return None if row is None else {"at": row[0], **json.loads(row[1])}
 
 
