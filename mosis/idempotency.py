@@ -114,11 +114,8 @@ def keep(db: Connection, keyed: KeyedRequest, answer: StoredResponse) -> None:
 
 def in_progress() -> Conflict:
     """The error while the first request with this key is running."""
-    return Conflict(
-        "idempotency_in_progress",
-        "The first request with this Idempotency-Key is still running; try again in a moment.",
-        retry_after_seconds=1,
-    )
+    detail = "The first request with this Idempotency-Key is still running; try again in a moment."
+    return Conflict("idempotency_in_progress", detail, retry_after_seconds=1)
 
 
 def sweep(env: Any) -> None:

@@ -140,11 +140,7 @@ class Limits:
         policy, bucket = POLICIES[name], self._buckets[name]
         wait = math.ceil(bucket.take(key, tokens))
         if wait:
-            raise LimitReached(
-                "rate_limited",
-                f"Too many requests ({policy.quota} in {policy.window_seconds} s); try again in {wait} s.",
-                retry_after_seconds=wait,
-                policy=name,
-            )
+            detail = f"Too many requests ({policy.quota} in {policy.window_seconds} s); try again in {wait} s."
+            raise LimitReached("rate_limited", detail, retry_after_seconds=wait, policy=name)
         left = bucket.left(key)
         return Taken(name, int(left), math.ceil((policy.quota - left) / bucket.per_second))

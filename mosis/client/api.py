@@ -340,10 +340,8 @@ def _read(answer: http.client.HTTPResponse) -> Response:
         raise Stop("The server at this address is not a portal; is the address right?", FAILED)
     if 300 <= answer.status < 400 and answer.status != 304:
         place = answer.headers.get("Location") or ""
-        raise Stop(
-            f"The portal is at another address: {place}. Run `mosis login` with that address.",
-            FAILED,
-        )
+        detail = f"The portal is at another address: {place}. Run `mosis login` with that address."
+        raise Stop(detail, FAILED)
     return Response(answer.status, answer.headers, document)
 
 

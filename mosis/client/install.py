@@ -268,10 +268,8 @@ def check_against(path: Path, entry: dict[str, Any]) -> bool:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != entry["sha256"] or path.stat().st_size != entry["size_bytes"]:
-        raise Stop(
-            f"The package is not the one that the store has signed: its SHA-256 is {digest}.",
-            REFUSED,
-        )
+        detail = f"The package is not the one that the store has signed: its SHA-256 is {digest}."
+        raise Stop(detail, REFUSED)
     raw = _certificate(path)
     if raw is None:
         return False
@@ -426,10 +424,8 @@ def _save(
             if done > limit_bytes:
                 file.close()
                 part.unlink(missing_ok=True)
-                raise Stop(
-                    f"The portal sends more than the {limit_bytes} bytes that were announced.",
-                    REFUSED,
-                )
+                detail = f"The portal sends more than the {limit_bytes} bytes that were announced."
+                raise Stop(detail, REFUSED)
             file.write(block)
             if total > 1 << 20:
                 output.progress("Fetching", done, total)

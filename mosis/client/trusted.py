@@ -63,8 +63,6 @@ def _id_token(audience: str) -> str:
     except (ValueError, AttributeError):
         found = None
     if not isinstance(found, str) or not found:
-        raise Stop(
-            "The build server gives no ID token: the job needs `permissions: id-token: write`.",
-            FAILED,
-        )
+        detail = "The build server gives no ID token: the job needs `permissions: id-token: write`."
+        raise Stop(detail, FAILED)
     return found

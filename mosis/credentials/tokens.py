@@ -79,10 +79,8 @@ class AccessTokens:
             self._verified[key] = known
         claims, issued, ends = known
         if not issued - 60 <= now < min(ends, issued + ACCESS_SECONDS):
-            raise Denied(
-                "invalid_token",
-                "The access token has expired; POST /v1/auth/refresh gives a new one.",
-            )
+            detail = "The access token has expired; POST /v1/auth/refresh gives a new one."
+            raise Denied("invalid_token", detail)
         return claims
 
     def _verify(self, token: str) -> tuple[Claims, int, int]:

@@ -256,11 +256,8 @@ class Connection:
             raise Unavailable("database_unavailable", DAMAGED)
         self.database.fence()
         if not self.database.writers.acquire(timeout=BUSY_SECONDS):
-            raise Unavailable(
-                "busy",
-                "Another change holds the database; try again in a moment.",
-                retry_after_seconds=1,
-            )
+            detail = "Another change holds the database; try again in a moment."
+            raise Unavailable("busy", detail, retry_after_seconds=1)
         try:
             self._after_commit = []
             self._raw = self.database.writer()

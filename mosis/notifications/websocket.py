@@ -198,11 +198,8 @@ class Listener:
                 raise
             self.env.limits.take("account", caller.account)
             if self._open.total() >= CONNECTIONS or self._open[caller.account] >= OF_ONE:
-                raise LimitReached(
-                    "rate_limited",
-                    "Too many connections; close one, or try again later.",
-                    retry_after_seconds=30,
-                )
+                detail = "Too many connections; close one, or try again later."
+                raise LimitReached("rate_limited", detail, retry_after_seconds=30)
             after = parse_qs(query).get("after", [])
             if len(after) > 1:
                 raise MalformedRequest("The query has `after` more than once.")

@@ -62,10 +62,8 @@ def inspect(path: Path, *, package_id: str, keys: Mapping[str, bytes]) -> Packag
     except Unreadable as error:
         raise _rejected([error.finding]) from error
     except OSError as error:
-        raise Unavailable(
-            "package_unavailable",
-            "The package cannot be read from the disk; upload it again later.",
-        ) from error
+        detail = "The package cannot be read from the disk; upload it again later."
+        raise Unavailable("package_unavailable", detail) from error
     if package is None:
         raise _rejected(inspection.findings)
     return package

@@ -65,11 +65,8 @@ class Archive:
         the headers.
         """
         if member.size_bytes > FILE_BYTES:
-            raise Unreadable(
-                "file_too_large",
-                f"{member.size_bytes} bytes unpacked, {FILE_BYTES} are allowed.",
-                member.name,
-            )
+            detail = f"{member.size_bytes} bytes unpacked, {FILE_BYTES} are allowed."
+            raise Unreadable("file_too_large", detail, member.name)
         crc, size = 0, 0
         for block in self._stored(member) if member.method == STORED else self._inflated(member):
             size += len(block)
@@ -89,11 +86,8 @@ class Archive:
         """A whole file. Raises KeyError, or Unreadable if it is damaged or beyond the limit."""
         member = self.members[name]
         if member.size_bytes > limit_bytes:
-            raise Unreadable(
-                "file_too_large",
-                f"{member.size_bytes} bytes; at most {limit_bytes} are allowed here.",
-                name,
-            )
+            detail = f"{member.size_bytes} bytes; at most {limit_bytes} are allowed here."
+            raise Unreadable("file_too_large", detail, name)
         return b"".join(self.blocks(member))
 
     def _stored(self, member: Entry) -> Iterator[bytes]:

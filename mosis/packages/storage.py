@@ -66,10 +66,8 @@ class Files:
         """Raises Unavailable `no_space` if so many bytes here would use the reserve."""
         free, wanted = disk.free_bytes(folder or self.root), self.reserve_bytes + size_bytes
         if free < wanted and folder is not None:  # for the operator's own commands and jobs
-            raise Unavailable(
-                "no_space",
-                f"{folder} has {free >> 20} MiB free, and {(wanted >> 20) + 1} are needed: make room.",
-            )
+            detail = f"{folder} has {free >> 20} MiB free, and {(wanted >> 20) + 1} are needed: make room."
+            raise Unavailable("no_space", detail)
         if free < wanted:
             raise Unavailable(
                 "no_space",
@@ -94,11 +92,8 @@ class Files:
                 while block := body.read(BLOCK):
                     size += len(block)
                     if size > limit_bytes:
-                        raise LimitReached(
-                            "too_large",
-                            f"A package may have at most {limit_bytes} bytes.",
-                            limit_bytes=limit_bytes,
-                        )
+                        detail = f"A package may have at most {limit_bytes} bytes."
+                        raise LimitReached("too_large", detail, limit_bytes=limit_bytes)
                     digest.update(block)
                     _write_all(file, block)
                 if expected_bytes is not None and size != expected_bytes:
@@ -268,10 +263,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def lost() -> Unavailable:
     """The error of a package that is not what was stored; the caller logs the reason."""
-    return Unavailable(
-        "package_unavailable",
-        "This package is missing or damaged; the operator finds it in the log.",
-    )
+    detail = "This package is missing or damaged; the operator finds it in the log."
+    return Unavailable("package_unavailable", detail)
 
 
 def _not_stored(error: OSError) -> Unavailable:

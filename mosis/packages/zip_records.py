@@ -217,21 +217,15 @@ def _check_central(fields: _Central, name: str, start: int) -> None:
     if fields.flags & _ENCRYPTED:
         raise Unreadable("zip_encrypted", f"{name!r} is encrypted; pack it again without.", name)
     if fields.flags & ~_ALLOWED_FLAGS or fields.method not in (STORED, DEFLATED):
-        raise Unreadable(
-            "zip_method",
-            f"{name!r} uses a compression method that is not allowed; use deflate.",
-            name,
-        )
+        detail = f"{name!r} uses a compression method that is not allowed; use deflate."
+        raise Unreadable("zip_method", detail, name)
     if 0xFFFFFFFF in (fields.packed, fields.size, fields.offset) or fields.disk == 0xFFFF:
         raise Unreadable("zip64", _ZIP64, name)
     if fields.disk:
         raise Unreadable("zip_multi_disk", "The archive is split over several disks.", name)
     if fields.offset != start:
-        raise Unreadable(
-            "zip_overlap" if fields.offset < start else "not_a_zip",
-            f"{name!r} does not start where the entry before it ends.",
-            name,
-        )
+        detail = f"{name!r} does not start where the entry before it ends."
+        raise Unreadable("zip_overlap" if fields.offset < start else "not_a_zip", detail, name)
     if fields.method == STORED and fields.packed != fields.size:
         raise Unreadable("zip_headers_disagree", f"{name!r} is stored but has two sizes.", name)
 

@@ -232,10 +232,8 @@ def _confirm_email_change(
     email_tokens.check_session(caller, developer.id)
     if caller.developer_id is None:
         if password is None:
-            raise Denied(
-                "unauthenticated",
-                "Sign in to the account first, or send its password with the token.",
-            )
+            detail = "Sign in to the account first, or send its password with the token."
+            raise Denied("unauthenticated", detail)
         if not passwords.verify(password, developer.password_hash, env.password_cost):
             raise Denied("invalid_credentials", "This is not the password of the account.")
     with db.write():

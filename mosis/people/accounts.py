@@ -109,10 +109,8 @@ def folded(email: str) -> str:
 def check_registration(env: Context, *, invited: bool = False) -> None:
     """Raises Denied `registration_closed` if nobody may register, or only by invitation."""
     if env.config.registration == "closed" or (env.config.registration == "invite" and not invited):
-        raise Denied(
-            "registration_closed",
-            "Registration is closed on this portal; ask its operator for an account.",
-        )
+        detail = "Registration is closed on this portal; ask its operator for an account."
+        raise Denied("registration_closed", detail)
 
 
 def register(

@@ -79,10 +79,8 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
             db.now,
         )
         if live >= MOST_ACTIVE:
-            raise Conflict(
-                "limit_reached",
-                f"An account may have {MOST_ACTIVE} active API keys; revoke one first.",
-            )
+            detail = f"An account may have {MOST_ACTIVE} active API keys; revoke one first."
+            raise Conflict("limit_reached", detail)
         key = ApiKey(
             new_id(),
             account,
@@ -227,11 +225,8 @@ def _check_no_more_than(caller: Caller, wanted: NewKey) -> None:
         set(wanted.scopes) - (caller.scopes if caller.scopes is not None else set(SCOPES))
     )
     if more:
-        raise Denied(
-            "insufficient_scope",
-            f"A credential cannot grant more than it has; missing: {', '.join(more)}.",
-            scope=more[0],
-        )
+        detail = f"A credential cannot grant more than it has; missing: {', '.join(more)}."
+        raise Denied("insufficient_scope", detail, scope=more[0])
     if wanted.role != "developer" and (
         caller.session_id is None or caller.scopes is not None or not caller.has_role("admin")
     ):

@@ -237,11 +237,8 @@ def _with_address(db: Connection, name: str, profile: Profile) -> Developer | No
     if profile.email and profile.email_verified is None and developer is None:
         return None  # a new account, whose address is not verified here either
     if profile.email is None or not profile.email_verified:
-        raise Conflict(
-            "email_not_verified",
-            f"{name} has not verified your e-mail address; verify it there, or sign in here and link {name}.",
-            side="provider",
-        )
+        detail = f"{name} has not verified your e-mail address; verify it there, or sign in here and link {name}."
+        raise Conflict("email_not_verified", detail, side="provider")
     if developer is not None and not developer.email_verified:
         raise Conflict(
             "email_not_verified",
@@ -300,7 +297,5 @@ def _hash(browser: str) -> str:
 
 
 def _not_begun() -> Malformed:
-    return Malformed(
-        "oauth_state_invalid",
-        "This sign-in was not started in this browser, took longer than ten minutes or is complete; start again.",
-    )
+    detail = "This sign-in was not started in this browser, took longer than ten minutes or is complete; start again."
+    return Malformed("oauth_state_invalid", detail)

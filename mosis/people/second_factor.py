@@ -112,11 +112,8 @@ def turn_on(env: Context, db: Connection, caller: Caller, code: str) -> list[str
     with db.write():
         found = find(db, caller.account)
         if found is None or found.confirmed_at:
-            raise InvalidState(
-                "Start with POST /v1/auth/totp; a second factor that is on is not changed.",
-                "on" if found else "off",
-                ["off"] if found else ["begin"],
-            )
+            detail = "Start with POST /v1/auth/totp; a second factor that is on is not changed."
+            raise InvalidState(detail, "on" if found else "off", ["off"] if found else ["begin"])
         _spend_code(env, db, found, code)
         db.update("second_factors", "developer_id = ?", caller.account, confirmed_at=db.now)
         audit.add(db, caller, "second_factor.on", caller.account)
@@ -172,10 +169,8 @@ def prove_if_on(env: Context, db: Connection, caller: Caller, code: str | None) 
     if factor is None:
         return
     if not code:
-        raise Denied(
-            "second_factor_required",
-            "Send `code` too: a code of your authenticator app, or a recovery code.",
-        )
+        detail = "Send `code` too: a code of your authenticator app, or a recovery code."
+        raise Denied("second_factor_required", detail)
     prove(env, db, caller, factor, code)
 
 

@@ -33,18 +33,14 @@ def add(db: Connection, caller: Caller, name: str, public_key: str) -> SigningKe
         if db.value(
             "SELECT 1 FROM signing_keys WHERE developer_id = ? AND public_key = ?", account, raw
         ):
-            raise Conflict(
-                "signing_key_exists",
-                "This key is registered already, or was registered and revoked.",
-            )
+            detail = "This key is registered already, or was registered and revoked."
+            raise Conflict("signing_key_exists", detail)
         live = db.value(
             "SELECT count(*) FROM signing_keys WHERE developer_id = ? AND state = 'active'", account
         )
         if live >= MOST_ACTIVE:
-            raise Conflict(
-                "limit_reached",
-                f"An account may have {MOST_ACTIVE} active signing keys; revoke one first.",
-            )
+            detail = f"An account may have {MOST_ACTIVE} active signing keys; revoke one first."
+            raise Conflict("limit_reached", detail)
         key = SigningKey(
             new_id(),
             account,

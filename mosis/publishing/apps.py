@@ -77,10 +77,8 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
             into=App,
         )
         if app is None:
-            raise Conflict(
-                "package_id_taken",
-                "This package_id is taken; choose another, under a domain of yours.",
-            )
+            detail = "This package_id is taken; choose another, under a domain of yours."
+            raise Conflict("package_id_taken", detail)
         quotas.check_new_app(db, config, caller, app.package_id)
         audit.add(db, caller, "app.created", app.id, package_id=app.package_id)
         return app
@@ -218,10 +216,8 @@ def delete(db: Connection, caller: Caller, app: App) -> None:
     Raises Conflict `invalid_state`.
     """
     if app.published:
-        raise InvalidState(
-            "Versions of this app were published: yank them instead. You keep its package_id.",
-            app.status,
-        )
+        detail = "Versions of this app were published: yank them instead. You keep its package_id."
+        raise InvalidState(detail, app.status)
     for (version,) in db.all("SELECT DISTINCT version FROM versions WHERE app_id = ?", app.id):
         quotas.remove_later(db, app.home, app.id, version)
     members.note(db, caller, app.id, "app.deleted", app.id, package_id=app.package_id)

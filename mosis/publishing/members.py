@@ -147,10 +147,8 @@ def add(db: Connection, app_id: str, account: str, role: str) -> None:
 def check_room(db: Connection, app_id: str, account: str | None) -> None:
     """Raises Conflict: `already_member` for a member, `limit_reached` if there are MOST members."""
     if account is not None and role_of(db, app_id, account):
-        raise Conflict(
-            "already_member",
-            "This account is a member of the app already; change its role instead.",
-        )
+        detail = "This account is a member of the app already; change its role instead."
+        raise Conflict("already_member", detail)
     if db.value("SELECT count(*) FROM app_members WHERE app_id = ?", app_id) >= MOST:
         raise Conflict("limit_reached", f"An app has at most {MOST} members; remove one first.")
 
@@ -229,10 +227,8 @@ def check_open(db: Connection, app_id: str) -> None:
     its members could circumvent the suspension."""
     sql = "SELECT d.suspended FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.id = ?"
     if db.value(sql, app_id):
-        raise Denied(
-            "suspended",
-            "The account that this app belongs to is suspended: its members cannot be changed.",
-        )
+        detail = "The account that this app belongs to is suspended: its members cannot be changed."
+        raise Denied("suspended", detail)
 
 
 def _withdraw_trust(db: Connection, app_id: str, account: str) -> None:
@@ -258,10 +254,8 @@ def _pass_on(db: Connection, member: Member) -> None:
         each for each in accounts_of(db, member.app_id, "owner") if each != member.developer_id
     ]
     if not others:
-        raise Conflict(
-            "last_owner",
-            "This is the only owner of the app: make another member owner first, or transfer the app.",
-        )
+        detail = "This is the only owner of the app: make another member owner first, or transfer the app."
+        raise Conflict("last_owner", detail)
     owner = db.value("SELECT developer_id FROM apps WHERE id = ?", member.app_id)
     if owner == member.developer_id:
         belong_to(db, member.app_id, others[0])

@@ -125,10 +125,8 @@ def _check_not_removed(db: Connection, version: HasPackage) -> None:
         "SELECT state, package_removed_at FROM versions WHERE id = ?", version.id
     ) or (None, None)
     if removed_at is not None:
-        raise Conflict(
-            "gone",
-            f"The package of this version was removed at {removed_at}: it is {state}, and was replaced or became old.",
-        )
+        detail = f"The package of this version was removed at {removed_at}: it is {state}, and was replaced or became old."
+        raise Conflict("gone", detail)
 
 
 @contextmanager

@@ -30,11 +30,8 @@ def check_new_app(db: Connection, config: Config, caller: Caller, package_id: st
     prefixes."""
     for prefix in config.reserved_prefixes:
         if (package_id + ".").startswith(prefix + ".") and not caller.has_role("admin"):
-            raise Denied(
-                "prefix_reserved",
-                f"Names under {prefix} are reserved on this portal; ask the operator, or choose a domain of yours.",
-                prefix=prefix,
-            )
+            detail = f"Names under {prefix} are reserved on this portal; ask the operator, or choose a domain of yours."
+            raise Denied("prefix_reserved", detail, prefix=prefix)
     count = "SELECT count(*) - 1 FROM apps WHERE developer_id = ?"
     used = db.value(count, caller.account)
     if used >= config.account_apps:
@@ -78,12 +75,8 @@ def make_room(db: Connection, config: Config, developer_id: str, size_bytes: int
         left -= 1
         used_bytes -= freed_bytes
     if used_bytes + size_bytes > config.account_bytes:
-        raise exceeded(
-            "bytes",
-            config.account_bytes,
-            used_bytes,
-            f"this package has {size_bytes} bytes; withdraw versions that you do not need, or ask the operator",
-        )
+        detail = f"this package has {size_bytes} bytes; withdraw versions that you do not need, or ask the operator"
+        raise exceeded("bytes", config.account_bytes, used_bytes, detail)
 
 
 def exceeded(quota: str, limit: int, used: int, advice: str) -> Conflict:

@@ -218,11 +218,8 @@ def _grow(db: Connection, caller: Caller, version: Version, percent: float) -> V
     if version.state != "published":
         raise versions.not_allowed(version, "rollout")
     if percent < version.rollout_percent:
-        raise InvalidState(
-            "The share of devices cannot be reduced; halt the version instead.",
-            version.state,
-            version.moves,
-        )
+        detail = "The share of devices cannot be reduced; halt the version instead."
+        raise InvalidState(detail, version.state, version.moves)
     versions.set_rollout(db, version, percent)
     members.notify(db, version.app_id)
     versions.note(db, caller, version, "version.rollout", percent=percent)

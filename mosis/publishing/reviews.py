@@ -239,10 +239,8 @@ def mark_security(db: Connection, caller: Caller, review: Review, security: bool
     if bool(version.security) == security:
         return review
     if review.state != "approved":
-        raise InvalidState(
-            f"Only approved versions are marked as security releases; this review is {review.state}.",
-            review.state,
-        )
+        detail = f"Only approved versions are marked as security releases; this review is {review.state}."
+        raise InvalidState(detail, review.state)
     _mark_security(db, caller, version, security)
     return review
 

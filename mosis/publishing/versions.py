@@ -168,11 +168,8 @@ def create(
     if existing and existing.sha256 == received.sha256:
         return Created(existing, new=False)
     if existing:
-        raise Conflict(
-            "version_exists",
-            f"Version {package.version} exists and is {existing.state}; give the package a new version.",
-            state=existing.state,
-        )
+        detail = f"Version {package.version} exists and is {existing.state}; give the package a new version."
+        raise Conflict("version_exists", detail, state=existing.state)
     channel = upload.channel or package.channel
     check_code(db, app.id, channel, package.version_code)
     quotas.replaced(db, app.id, package.version)
@@ -324,11 +321,8 @@ def _notify_of_release(db: Connection, caller: Caller, version: Version) -> None
 def not_allowed(version: Version, name: str) -> Conflict:
     """The error for a transition that the state does not allow; it names those it does."""
     allowed = ", ".join(version.moves) or "none for now"
-    return InvalidState(
-        f"A version that is {version.state} has no transition {name!r}; allowed: {allowed}.",
-        version.state,
-        version.moves,
-    )
+    detail = f"A version that is {version.state} has no transition {name!r}; allowed: {allowed}."
+    return InvalidState(detail, version.state, version.moves)
 
 
 def set_columns(db: Connection, version_id: str, **values: Any) -> None:
@@ -374,8 +368,5 @@ def check_code(db: Connection, app_id: str, channel: str, version_code: int) -> 
     sql = "SELECT max(version_code) FROM versions WHERE app_id = ? AND channel = ? AND released = 1"
     highest = db.value(sql, app_id, channel)
     if highest is not None and version_code <= highest:
-        raise Conflict(
-            "version_code_not_higher",
-            f"version_code must be above {highest}, the highest published in {channel}.",
-            highest=highest,
-        )
+        detail = f"version_code must be above {highest}, the highest published in {channel}."
+        raise Conflict("version_code_not_higher", detail, highest=highest)

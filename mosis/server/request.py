@@ -265,10 +265,8 @@ class Request:
             self.version == "1.1"
             and headers.get("EXPECT", "100-continue").lower() != "100-continue"
         ):
-            raise Malformed(
-                "expectation_failed",
-                "The only supported expectation is 100-continue; leave Expect out.",
-            )
+            detail = "The only supported expectation is 100-continue; leave Expect out."
+            raise Malformed("expectation_failed", detail)
         host = headers.get("HOST")
         if (host is None and self.version == "1.1") or (
             host is not None and not _HOST.fullmatch(host)
@@ -354,10 +352,8 @@ class Request:
         if method:
             self.command = method[0].decode()  # HEAD is refused without a body
         if method and 2 * len(line) > limit:
-            return LimitReached(
-                "uri_too_long",
-                f"The head of a request may be at most {limit} bytes long; send long lists in a body.",
-            )
+            detail = f"The head of a request may be at most {limit} bytes long; send long lists in a body."
+            return LimitReached("uri_too_long", detail)
         return LimitReached(
             "header_too_large", f"The head of a request may be at most {limit} bytes long."
         )

@@ -38,10 +38,8 @@ class Response:
 
 def internal() -> PortalError:
     """The error for what nobody has thought of."""
-    return PortalError(
-        "internal",
-        "An unexpected error occurred; the operator finds it in the log under this request id.",
-    )
+    detail = "An unexpected error occurred; the operator finds it in the log under this request id."
+    return PortalError("internal", detail)
 
 
 class Head:

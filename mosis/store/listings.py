@@ -169,10 +169,8 @@ def changes(db: Connection, after: int, paging: PageRequest) -> Page[Change]:
     `bad_cursor` for a number that the store has not reached: its database is an older one."""
     newest = db.value("SELECT coalesce(max(number), 0) FROM store_changes")
     if after > newest:
-        raise Malformed(
-            "bad_cursor",
-            f"The last change is number {newest}: the database was restored. Start again with after=0.",
-        )
+        detail = f"The last change is number {newest}: the database was restored. Start again with after=0."
+        raise Malformed("bad_cursor", detail)
     sql = (
         "SELECT c.number, c.package_id, c.added, c.removed, l.version, l.version_code, l.sha256, l.updated_at"
         " FROM store_changes c LEFT JOIN listings l ON l.package_id = c.package_id"

@@ -102,11 +102,8 @@ def _exclusive_search(env: Context) -> Iterator[None]:
 
 
 def _busy() -> Unavailable:
-    return Unavailable(
-        "busy",
-        "Another device's telemetry is being read; try again in a few seconds.",
-        retry_after_seconds=5,
-    )
+    detail = "Another device's telemetry is being read; try again in a few seconds."
+    return Unavailable("busy", detail, retry_after_seconds=5)
 
 
 def _pseudonyms(env: Context, db: Connection, device_id: str) -> dict[bytes, int]:

@@ -274,10 +274,8 @@ class Page:
     def check_form_token(self, given: str) -> None:
         """Raises Denied `form_expired` unless this is the token of the forms of this session."""
         if not self._token or not tokens.same(given, self._form_token_of(self._token)):
-            raise Denied(
-                "form_expired",
-                "This form is older than your session in this browser; send it again.",
-            )
+            detail = "This form is older than your session in this browser; send it again."
+            raise Denied("form_expired", detail)
 
     def error(self, error: PortalError) -> bottle.HTTPResponse:
         """An error as a page of its own."""
@@ -331,10 +329,8 @@ class Page:
             if site is not None
             else origin != origin_of(self.env.config.base_url)
         ):
-            raise Denied(
-                "cross_site",
-                f"This form was not sent by a page of this portal. Open it at {self.env.config.base_url}.",
-            )
+            detail = f"This form was not sent by a page of this portal. Open it at {self.env.config.base_url}."
+            raise Denied("cross_site", detail)
 
 
 class Pages:

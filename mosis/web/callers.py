@@ -133,10 +133,8 @@ def require(caller: Caller, scope: str, limited: str = "") -> None:
     if scope == "any":
         return
     if caller.apps is not None and (limited == "refused" or scope in ROLES):
-        raise Denied(
-            "limited_to_apps",
-            "This API key is limited to some apps; use one for the whole account, or sign in.",
-        )
+        detail = "This API key is limited to some apps; use one for the whole account, or sign in."
+        raise Denied("limited_to_apps", detail)
     if scope in ROLES:
         if not caller.has_role(scope):
             raise Denied("forbidden", f"This needs the role {scope}.")
@@ -147,11 +145,8 @@ def require(caller: Caller, scope: str, limited: str = "") -> None:
     if scope not in SCOPES:
         raise Denied("forbidden", "This cannot be done with an API key or a device login; sign in.")
     if scope not in caller.scopes:
-        raise Denied(
-            "insufficient_scope",
-            f"This API key or device login lacks the scope {scope}.",
-            scope=scope,
-        )
+        detail = f"This API key or device login lacks the scope {scope}."
+        raise Denied("insufficient_scope", detail, scope=scope)
 
 
 def _is_bearer(environ: Mapping[str, Any]) -> bool:

@@ -90,11 +90,8 @@ def _json(
 def refuse_coding() -> None:
     """Raises `unsupported_media_type` for a compressed body: its size would not be bounded."""
     if _coding() != "identity":
-        raise Malformed(
-            "unsupported_media_type",
-            "Send the body as it is, without Content-Encoding.",
-            accept_encoding="identity",
-        )
+        detail = "Send the body as it is, without Content-Encoding."
+        raise Malformed("unsupported_media_type", detail, accept_encoding="identity")
 
 
 def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
@@ -113,11 +110,8 @@ def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dic
 def read_form_pairs() -> list[tuple[str, str]]:
     """The fields of a form (application/x-www-form-urlencoded) in their order. Raises Malformed, LimitReached `too_large`."""
     if _media_type() != FORM:
-        raise Malformed(
-            "unsupported_media_type",
-            f"Send a form, with the header `Content-Type: {FORM}`.",
-            accept=FORM,
-        )
+        detail = f"Send a form, with the header `Content-Type: {FORM}`."
+        raise Malformed("unsupported_media_type", detail, accept=FORM)
     refuse_coding()
     body = read_body(JSON_LIMIT_BYTES)
     try:
@@ -147,11 +141,8 @@ def _packed_json(limit_bytes: int) -> dict[str, Any]:
     if coding in ("gzip", "x-gzip"):
         body = _unpacked(body, limit_bytes)
     elif coding != "identity":
-        raise Malformed(
-            "unsupported_media_type",
-            "Send the body as it is, or with Content-Encoding gzip.",
-            accept_encoding="gzip, identity",
-        )
+        detail = "Send the body as it is, or with Content-Encoding gzip."
+        raise Malformed("unsupported_media_type", detail, accept_encoding="gzip, identity")
     return _object(body)
 
 
@@ -212,10 +203,8 @@ def _document(body: bytes) -> Any:
             accept="application/json" + f", {FORM}" * bottle.request.route.callback.operation.form,
         )
     if body.startswith(b"\x1f\x8b"):
-        raise Malformed(
-            "malformed_json",
-            "The body is gzip, once more than its Content-Encoding says; send JSON, and compress it at most once.",
-        )
+        detail = "The body is gzip, once more than its Content-Encoding says; send JSON, and compress it at most once."
+        raise Malformed("malformed_json", detail)
     return load_json(body)
 
 
@@ -226,11 +215,8 @@ def _as_object(document: Any) -> dict[str, Any]:
 
 
 def _too_large(limit_bytes: int) -> LimitReached:
-    return LimitReached(
-        "too_large",
-        f"A JSON body may have at most {limit_bytes} bytes here.",
-        limit_bytes=limit_bytes,
-    )
+    detail = f"A JSON body may have at most {limit_bytes} bytes here."
+    return LimitReached("too_large", detail, limit_bytes=limit_bytes)
 
 
 def read_page(*types: type | tuple[type, ...]) -> PageRequest:

@@ -407,10 +407,8 @@ def opened(path: Path) -> BinaryIO:
     try:
         return open(path, "rb")
     except FileNotFoundError:
-        raise Unavailable(
-            "package_unavailable",
-            "This file was just replaced by a newer one; send the request again.",
-        ) from None
+        detail = "This file was just replaced by a newer one; send the request again."
+        raise Unavailable("package_unavailable", detail) from None
 
 
 def package_path(of: Listing | Offer) -> str:

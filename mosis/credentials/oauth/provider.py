@@ -183,11 +183,8 @@ class Provider:
     def unavailable(self, why: str) -> PortalError:
         """`provider_unavailable`, with the reason in the log."""
         log.warning("provider unavailable", extra={"provider": self.name, "why": why[:300]})
-        return Unavailable(
-            "provider_unavailable",
-            f"Signing in with {self.name} is not possible at the moment; try again soon.",
-            retry_after_seconds=REST_SECONDS,
-        )
+        detail = f"Signing in with {self.name} is not possible at the moment; try again soon."
+        return Unavailable("provider_unavailable", detail, retry_after_seconds=REST_SECONDS)
 
     def refused(self, error: Any) -> PortalError:
         """The provider's error as ours, without its text: anybody can put one into a link."""
@@ -202,10 +199,8 @@ class Provider:
     def untrusted(self, why: str) -> PortalError:
         """`provider_answer_invalid`; the reason, in our own words, is in the log too."""
         log.warning("provider answer invalid", extra={"provider": self.name, "why": why[:300]})
-        return Denied(
-            "provider_answer_invalid",
-            f"The response of {self.name} could not be verified: {why[:300]}. Start again.",
-        )
+        detail = f"The response of {self.name} could not be verified: {why[:300]}. Start again."
+        return Denied("provider_answer_invalid", detail)
 
 
 def extended(endpoint: str, parameters: dict[str, str]) -> str:
