@@ -73,15 +73,8 @@ def index(
     db: Connection, paging: PageRequest, *, owner_id: str | None = None, action: str | None = None
 ) -> Page[Entry]:
     """The audit trail, newest line first: all of it, or the lines of one account or action."""
-    return newest_first(
-        db,
-        Entry,
-        "(?1 IS NULL OR owner_id = ?1) AND (?2 IS NULL OR action = ?2)",
-        owner_id,
-        action,
-        paging=paging,
-        by="number",
-    )
+    where = "(?1 IS NULL OR owner_id = ?1) AND (?2 IS NULL OR action = ?2)"
+    return newest_first(db, Entry, where, owner_id, action, paging=paging, by="number")
 
 
 def redacted_for_owner(entry: Entry, owner_id: str) -> Entry:

@@ -40,15 +40,8 @@ def index(
     db: Connection, caller: Caller, paging: PageRequest, *, unread: bool = False
 ) -> Page[Event]:
     """The caller's notifications, newest first."""
-    return newest_first(
-        db,
-        Event,
-        "developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)",
-        caller.account,
-        int(unread),
-        paging=paging,
-        by="number",
-    )
+    where = "developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)"
+    return newest_first(db, Event, where, caller.account, int(unread), paging=paging, by="number")
 
 
 def unread_count(db: Connection, caller: Caller) -> int:

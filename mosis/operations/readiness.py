@@ -143,11 +143,8 @@ def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
 def _disk(env: Context, free: int) -> Iterator[dict[str, Any]]:
     reserve = env.files.reserve_bytes
     if free < reserve:
-        yield _reason(
-            "/disk",
-            "disk_low",
-            f"{free >> 20} MiB are free of {reserve >> 20} MiB reserved: uploads are refused.",
-        )
+        detail = f"{free >> 20} MiB are free of {reserve >> 20} MiB reserved: uploads are refused."
+        yield _reason("/disk", "disk_low", detail)
 
 
 def _bucket(env: Context) -> Iterator[dict[str, Any]]:
@@ -174,11 +171,8 @@ def queue_age_seconds(env: Context) -> int:
 
 def _queue(age: int) -> Iterator[dict[str, Any]]:
     if age > QUEUE_SECONDS:
-        yield _reason(
-            "/queue",
-            "queue_stuck",
-            f"A job has been due for {age} seconds: no worker runs, or it cannot keep up.",
-        )
+        detail = f"A job has been due for {age} seconds: no worker runs, or it cannot keep up."
+        yield _reason("/queue", "queue_stuck", detail)
 
 
 def _clock(env: Context) -> Iterator[dict[str, Any]]:
@@ -202,8 +196,5 @@ def _replica(state: State | None) -> Iterator[dict[str, Any]]:
     if not state.running:
         yield _reason("/replica", "replica_stopped", f"Litestream does not run; {why}.")
     if state.behind_seconds > BEHIND_SECONDS:
-        yield _reason(
-            "/replica",
-            "replica_behind",
-            f"Commits have waited {state.behind_seconds:.0f} s for the replica; {why}.",
-        )
+        detail = f"Commits have waited {state.behind_seconds:.0f} s for the replica; {why}."
+        yield _reason("/replica", "replica_behind", detail)

@@ -170,11 +170,8 @@ class _Inspection:
             )
             self._find("manifest_missing", "There is no manifest.json." + hint)
         elif content is not None and len(content) > MANIFEST_BYTES:
-            self._find(
-                "manifest_too_large",
-                f"manifest.json may have at most {MANIFEST_BYTES} bytes.",
-                "manifest.json",
-            )
+            detail = f"manifest.json may have at most {MANIFEST_BYTES} bytes."
+            self._find("manifest_too_large", detail, "manifest.json")
         elif content is not None:
             try:
                 manifest = load_json(content)
@@ -212,11 +209,8 @@ class _Inspection:
             self._find("digests_missing", f"There is no readable {signatures.DIGESTS}.")
             return
         if len(content) > signatures.DIGESTS_BYTES:
-            self._find(
-                "digests_malformed",
-                f"It may have at most {signatures.DIGESTS_BYTES} bytes.",
-                signatures.DIGESTS,
-            )
+            detail = f"It may have at most {signatures.DIGESTS_BYTES} bytes."
+            self._find("digests_malformed", detail, signatures.DIGESTS)
             return
         listed, findings = signatures.read_digests(content)
         self.findings += findings
@@ -242,11 +236,8 @@ class _Inspection:
                 signatures.SIGNATURE,
             )
         elif not keys:
-            self._find(
-                "no_signing_key",
-                "Register the public key first: POST /v1/signing-keys.",
-                signatures.SIGNATURE,
-            )
+            detail = "Register the public key first: POST /v1/signing-keys."
+            self._find("no_signing_key", detail, signatures.SIGNATURE)
         elif message is not None:
             for key_id, raw in keys.items():
                 if signatures.verify(raw, signature, message):

@@ -154,11 +154,8 @@ class Archive:
             self._find("path_duplicate", f"{name!r} is in the archive twice.", name)
         self.members[name] = entry
         if entry.size_bytes > FILE_BYTES:
-            self._find(
-                "file_too_large",
-                f"{name!r} has {entry.size_bytes} bytes unpacked, {FILE_BYTES} are allowed.",
-                name,
-            )
+            detail = f"{name!r} has {entry.size_bytes} bytes unpacked, {FILE_BYTES} are allowed."
+            self._find("file_too_large", detail, name)
         if entry.size_bytes > RATIO_FROM_BYTES and entry.size_bytes > RATIO * max(
             1, entry.packed_bytes
         ):

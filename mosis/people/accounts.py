@@ -360,25 +360,15 @@ def change_password(env: Context, db: Connection, caller: Caller, current: str, 
 
 def index(db: Connection, paging: PageRequest, query: str = "") -> Page[Developer]:
     """All accounts, newest first, for operators; `query` is a substring of address or name."""
-    return newest_first(
-        db,
-        Developer,
-        "(?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))",
-        query,
-        paging=paging,
-    )
+    where = "(?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))"
+    return newest_first(db, Developer, where, query, paging=paging)
 
 
 def sessions(db: Connection, caller: Caller, paging: PageRequest) -> Page[Session]:
     """The active sessions of the caller's account, newest first."""
+    where = "developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2 AND expires_at <= ?3"
     return newest_first(
-        db,
-        Session,
-        "developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2 AND expires_at <= ?3",
-        caller.account,
-        db.clock.now(),
-        _latest_expiry(db.clock),
-        paging=paging,
+        db, Session, where, caller.account, db.clock.now(), _latest_expiry(db.clock), paging=paging
     )
 
 

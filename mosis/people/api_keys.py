@@ -114,14 +114,8 @@ def findings(
 
 def index(db: Connection, caller: Caller, paging: PageRequest) -> Page[ApiKey]:
     """The active API keys that the caller may see, newest first."""
-    return newest_first(
-        db,
-        ApiKey,
-        f"developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL",
-        caller.account,
-        _limited(caller),
-        paging=paging,
-    )
+    where = f"developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL"
+    return newest_first(db, ApiKey, where, caller.account, _limited(caller), paging=paging)
 
 
 def get(db: Connection, caller: Caller, key_id: str) -> ApiKey:

@@ -156,13 +156,8 @@ def index(
 
 def all_apps(db: Connection, paging: PageRequest, query: str = "") -> Page[App]:
     """All apps, newest first, for operators; `query` is a part of package_id or name."""
-    return newest_first(
-        db,
-        App,
-        "(?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))",
-        query,
-        paging=paging,
-    )
+    where = "(?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))"
+    return newest_first(db, App, where, query, paging=paging)
 
 
 def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, reason: str) -> App:

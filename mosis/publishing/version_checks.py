@@ -66,11 +66,8 @@ def end_stuck_checks(env: Context) -> None:
             "SELECT v.id FROM versions v WHERE v.state = 'checking' AND NOT EXISTS (SELECT 1 FROM jobs j"
             " WHERE j.unique_key = 'check:' || v.id AND j.state IN ('waiting', 'running'))"
         )
-        finding = Finding(
-            "check_crashed",
-            "The checks could not be run; upload the package again, or ask the operator.",
-            tier=2,
-        )
+        detail = "The checks could not be run; upload the package again, or ask the operator."
+        finding = Finding("check_crashed", detail, tier=2)
         for (version_id,) in stuck:
             version = versions.by_id(db, version_id)
             if version is not None:

@@ -147,13 +147,11 @@ class Request:
             self.refuse(Unavailable("no_space", "The body cannot be stored now; try again later."))
         except Exception:
             log.exception("unhandled exception while a request was parsed")
-            self.refuse(
-                PortalError(
-                    "internal",
-                    "An unexpected error occurred; the operator finds it "
-                    "in the log under this request id.",
-                )
+            detail = (
+                "An unexpected error occurred; the operator finds it "
+                "in the log under this request id."
             )
+            self.refuse(PortalError("internal", detail))
         return len(data)
 
     def refuse(self, error: PortalError) -> None:

@@ -121,13 +121,8 @@ def _steps(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delet
     """What to find, so many rows at most, and how to delete it; rows dated in the future too."""
     rows = partial(_rows, db)
     yield lambda limit: _old_batches(db, now, limit), delete_batches
-    yield (
-        rows(
-            "SELECT day, key FROM seen WHERE day < ? ORDER BY day, key LIMIT ?",
-            now // DAY - SEEN_DAYS,
-        ),
-        _delete_seen,
-    )
+    sql = "SELECT day, key FROM seen WHERE day < ? ORDER BY day, key LIMIT ?"
+    yield (rows(sql, now // DAY - SEEN_DAYS), _delete_seen)
     yield (
         rows("SELECT id FROM crash_reports WHERE received_at < ? LIMIT ?", now - CRASH_SECONDS),
         _by("crash_reports"),
@@ -136,35 +131,23 @@ def _steps(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delet
         rows("SELECT rowid FROM crash_groups WHERE last_seen < ? LIMIT ?", now - CRASH_SECONDS),
         _by("crash_groups"),
     )
-    yield (
-        rows(
-            "SELECT rowid FROM rollups WHERE span = 'hour' AND start < ? LIMIT ?",
-            now - HOUR_SECONDS,
-        ),
-        _by("rollups"),
-    )
+    sql = "SELECT rowid FROM rollups WHERE span = 'hour' AND start < ? LIMIT ?"
+    yield (rows(sql, now - HOUR_SECONDS), _by("rollups"))
     yield (
         rows(
             "SELECT key, device, app FROM devices WHERE day < ? LIMIT ?", now // DAY - LISTED_DAYS
         ),
         _unlist,
     )
-    yield (
-        rows(
-            "SELECT id FROM apps WHERE unlisted > 0 AND unlisted < ? LIMIT ?",
-            now - CRASH_SECONDS - DAY,
-        ),
-        telemetry_apps.all_listed,
-    )
+    sql = "SELECT id FROM apps WHERE unlisted > 0 AND unlisted < ? LIMIT ?"
+    yield (rows(sql, now - CRASH_SECONDS - DAY), telemetry_apps.all_listed)
     yield lambda limit: downloads.old_days(db, limit), downloads.delete
     yield lambda limit: watches.ended_rows(db, limit), watches.delete_rows
-    yield (
-        rows(
-            "SELECT id FROM watches w WHERE ended = 1"
-            " AND NOT EXISTS (SELECT 1 FROM watched_days d WHERE d.watch = w.id) LIMIT ?"
-        ),
-        watches.delete_ended,
+    sql = (
+        "SELECT id FROM watches w WHERE ended = 1"
+        " AND NOT EXISTS (SELECT 1 FROM watched_days d WHERE d.watch = w.id) LIMIT ?"
     )
+    yield (rows(sql), watches.delete_ended)
     yield from _steps_of_deleted_apps(env, db)
     yield lambda limit: [[limit]] if _has_space_to_give(db) else [], _give_space_back
 
@@ -186,14 +169,10 @@ def _steps_of_deleted_apps(env: Context, db: Connection) -> Iterator[tuple[Find,
         _by("batches"),
     )  # before their app, because they are found through it
     for table, column in (("crash_groups", "app"), ("rollups", "app"), ("apps", "id")):
-        yield (
-            _rows(
-                db,
-                f"SELECT rowid FROM {table} WHERE {column} IN (SELECT value FROM json_each(?)) LIMIT ?",
-                gone,
-            ),
-            _by(table),
+        sql = (
+            f"SELECT rowid FROM {table} WHERE {column} IN (SELECT value FROM json_each(?)) LIMIT ?"
         )
+        yield (_rows(db, sql, gone), _by(table))
 
 
 def _old_batches(db: Connection, now: int, limit: int) -> list[tuple[int, int]]:

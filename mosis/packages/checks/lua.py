@@ -153,12 +153,8 @@ def _required(path: str, words: list[Word], number: int, contents: Contents) -> 
         case [("text", name), *_] | [("mark", "("), ("text", name), ("mark", ")")]:
             pass
         case _:
-            yield warning(
-                "require_missing",
-                "It requires a module whose name is computed at run time.",
-                path,
-                line,
-            )
+            detail = "It requires a module whose name is computed at run time."
+            yield warning("require_missing", detail, path, line)
             return
     module, *members = name.split(".")
     if name in DANGEROUS:
@@ -171,12 +167,8 @@ def _required(path: str, words: list[Word], number: int, contents: Contents) -> 
     elif module == "mosis" and members:
         _permission(path, members[:2], line, contents)
     elif module not in BUILT_IN and not _is_in(contents, name):
-        yield warning(
-            "require_missing",
-            f"It requires {name[:100]!r}, which is not in the package.",
-            path,
-            line,
-        )
+        detail = f"It requires {name[:100]!r}, which is not in the package."
+        yield warning("require_missing", detail, path, line)
 
 
 def _is_in(contents: Contents, name: str) -> bool:
@@ -192,12 +184,8 @@ def _dangerous(path: str, name: str, line: int) -> Finding:
 
 
 def _indirect(path: str, name: str, line: int) -> Finding:
-    return info(
-        "lua_indirect",
-        f"It reaches what it uses through {name}, so it cannot be determined what it uses.",
-        path,
-        line,
-    )
+    detail = f"It reaches what it uses through {name}, so it cannot be determined what it uses."
+    return info("lua_indirect", detail, path, line)
 
 
 def _located(message: bytes, first_line: int) -> tuple[int, str]:

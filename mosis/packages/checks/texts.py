@@ -47,20 +47,12 @@ def check_plain(path: str, content: bytes, contents: Contents) -> Iterator[Findi
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as trouble:
-        yield error(
-            "text_invalid",
-            f"It is not UTF-8 at byte {trouble.start}; save it as UTF-8.",
-            path,
-            content.count(b"\n", 0, trouble.start) + 1,
-        )
+        detail = f"It is not UTF-8 at byte {trouble.start}; save it as UTF-8."
+        yield error("text_invalid", detail, path, content.count(b"\n", 0, trouble.start) + 1)
         return
     if found := re.search(r"[\x00-\x08\x0e-\x1f]", text):
-        yield error(
-            "text_invalid",
-            "It has control characters, so it is not text; remove them.",
-            path,
-            text.count("\n", 0, found.start()) + 1,
-        )
+        detail = "It has control characters, so it is not text; remove them."
+        yield error("text_invalid", detail, path, text.count("\n", 0, found.start()) + 1)
 
 
 def check_json(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
@@ -120,12 +112,8 @@ def _addresses(path: str, text: str) -> Iterator[Finding]:
 def _lines(path: str, text: str) -> Iterator[Finding]:
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > LONG_LINE:
-            yield info(
-                "long_line",
-                f"This line has {len(line)} characters, too many to read.",
-                path,
-                number,
-            )
+            detail = f"This line has {len(line)} characters, too many to read."
+            yield info("long_line", detail, path, number)
 
 
 def _blobs(path: str, text: str) -> Iterator[Finding]:
