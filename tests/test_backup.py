@@ -32,6 +32,8 @@ def test_a_lost_data_folder_comes_back_at_the_next_start(server: Backed) -> None
     server.start()
     assert server.names == ["alice", "bob"]
     assert "restored from the replica" in server.log.read_text()
+    holding = [server.data / "portal.db", *server.backups.rglob("*.ltx")]
+    assert {path.stat().st_mode & 0o777 for path in holding} == {0o600}, "they hold secrets"
     server.register("carol")  # and it goes on from there
     server.replicated()
     server.lose_everything()

@@ -121,6 +121,7 @@ class Litestream:
             stderr=output,
             pass_fds=(lock,),
             process_group=0,  # Ctrl-C is for the portal; Litestream ends after it
+            umask=0o077,  # its files hold the database
         )
 
     def ask(self, action: str, *arguments: str, timeout_seconds: float = ASK_SECONDS) -> str:
@@ -137,6 +138,7 @@ class Litestream:
                 text=True,
                 timeout=timeout_seconds,
                 check=False,
+                umask=0o077,  # what it restores holds secrets
             )
         except subprocess.TimeoutExpired:
             raise BackupError(
