@@ -99,9 +99,8 @@ def verify(db: Connection) -> int:
                 raise ValueError(f"the audit trail is broken at line {number + 1}")
             number, previous = entry.number, entry.hash
     if number != (db.value(COUNT) or 0):
-        raise ValueError(
-            f"the audit trail is broken after line {number}: lines are missing at its end"
-        )
+        detail = f"the audit trail is broken after line {number}: lines are missing at its end"
+        raise ValueError(detail)
     return number
 
 

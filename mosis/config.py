@@ -86,9 +86,8 @@ def _secret(value: str) -> str:
 def _address(value: str) -> str:
     found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s\[\]:/]*):([0-9]{1,5})", value)
     if not found or int(found[1]) > 65535:
-        raise ValueError(
-            "must be HOST:PORT or :PORT; write an IPv6 address in brackets, [::1]:8080"
-        )
+        detail = "must be HOST:PORT or :PORT; write an IPv6 address in brackets, [::1]:8080"
+        raise ValueError(detail)
     return value
 
 
@@ -152,9 +151,8 @@ def _smtp(value: str) -> str:
     except ValueError:  # a port or a host that cannot be
         usable = False
     if not usable:
-        raise ValueError(
-            "must be smtp://USER:PASSWORD@HOST:PORT?starttls=1 or smtps://USER:PASSWORD@HOST"
-        )
+        detail = "must be smtp://USER:PASSWORD@HOST:PORT?starttls=1 or smtps://USER:PASSWORD@HOST"
+        raise ValueError(detail)
     return value
 
 

@@ -145,9 +145,8 @@ class Portal:
                 with request(method, address, body, sent) as answer:
                     response = _read(answer)
             except ssl.SSLCertVerificationError as error:
-                raise Stop(
-                    f"{self.url} cannot be trusted: {error.verify_message}", FAILED
-                ) from None
+                detail = f"{self.url} cannot be trusted: {error.verify_message}"
+                raise Stop(detail, FAILED) from None
             except OSError as error:
                 attempts.failed(f"{self.url} cannot be reached ({reason(error)})")
                 continue
@@ -182,9 +181,8 @@ class Portal:
         stored = self.config.credentials(self.url)
         found = stored.token or stored.access_token
         if not found:
-            raise Stop(
-                f"You are not signed in at {self.url}: run `mosis login {self.url}`, or set MOSIS_TOKEN."
-            )
+            detail = f"You are not signed in at {self.url}: run `mosis login {self.url}`, or set MOSIS_TOKEN."
+            raise Stop(detail)
         if not re.fullmatch("[!-~]+", found):  # an error of the library would print it
             raise Stop("The token has spaces, line ends or letters beyond ASCII in it.", USAGE)
         return found

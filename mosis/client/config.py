@@ -160,9 +160,8 @@ class Config:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise Stop(
-                f"{self.path} cannot be read ({error}); repair or remove it.", USAGE
-            ) from None
+            detail = f"{self.path} cannot be read ({error}); repair or remove it."
+            raise Stop(detail, USAGE) from None
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -118,9 +118,8 @@ def read_index(portal: Portal, output: Output, store_key: str | None) -> dict[st
         if store_key:
             pinned = base64.b64encode(signing.read_public(store_key)).decode()
             if pinned not in state.get("keys", [pinned]):
-                raise Stop(
-                    "--store-key is another key than this machine knows for this store.", REFUSED
-                )
+                detail = "--store-key is another key than this machine knows for this store."
+                raise Stop(detail, REFUSED)
             state = {"keys": [pinned], "sequence": state.get("sequence", 0)}
         elif not state:
             document = portal.get("/.well-known/mosis-store-key", public=True)
@@ -201,9 +200,8 @@ def find(index: dict[str, Any], package_id: str) -> dict[str, Any]:
             if not good or not _SHA256.match(entry["sha256"]):
                 raise Stop(f"The index describes {package_id!r} in an unknown form.", REFUSED)
             return dict(entry)
-    raise Stop(
-        f"The store does not offer {package_id!r} to everybody on the stable channel.", REFUSED
-    )
+    detail = f"The store does not offer {package_id!r} to everybody on the stable channel."
+    raise Stop(detail, REFUSED)
 
 
 def fetch(
@@ -312,9 +310,8 @@ def unpack(path: Path, target: Path) -> None:
     except packages.Unreadable as error:
         raise Stop(f"The package cannot be unpacked: {error}", REFUSED) from None
     except OSError as error:
-        raise Stop(
-            f"{error.filename or target} cannot be written: {error.strerror}", REFUSED
-        ) from None
+        detail = f"{error.filename or target} cannot be written: {error.strerror}"
+        raise Stop(detail, REFUSED) from None
 
 
 def restore(target: Path) -> None:

@@ -214,11 +214,10 @@ def _known(portal: Portal, work: Work, *, again: bool) -> dict[str, Any] | None:
     living = next((row for row in same if row["state"] in LIVING), None)
     if living is None and same and same[0]["state"] == "rejected" and not again:
         comment = (same[0].get("review") or {}).get("comment") or ""
-        raise Stop(
-            f"{work.title} was rejected: {comment} Change it, or send the same package --again.",
-            REJECTED,
-            version=same[0],
+        detail = (
+            f"{work.title} was rejected: {comment} Change it, or send the same package --again."
         )
+        raise Stop(detail, REJECTED, version=same[0])
     return living
 
 

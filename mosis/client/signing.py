@@ -152,9 +152,8 @@ def _key(name: str, seed: bytes) -> Key:
 
 def _path(config: Config, name: str) -> Path:
     if not _NAME.match(name):
-        raise Stop(
-            f"{name!r} is not a valid key name: use letters, digits, '.', '_' and '-'.", USAGE
-        )
+        detail = f"{name!r} is not a valid key name: use letters, digits, '.', '_' and '-'."
+        raise Stop(detail, USAGE)
     return config.folder / "keys" / f"{name}.pem"
 
 

@@ -109,9 +109,8 @@ class AccessTokens:
             ):
                 raise jwt.InvalidTokenError("wrong types")
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
-            raise Denied(
-                "invalid_token", "This access token was not issued by this portal."
-            ) from error
+            detail = "This access token was not issued by this portal."
+            raise Denied("invalid_token", detail) from error
         return Claims(claims["sub"], claims["sid"]), issued, ends
 
 
@@ -130,9 +129,8 @@ def split_refresh(token: str) -> tuple[str, int]:
     except ValueError:
         raw = b""
     if not token.startswith("mr_") or len(raw) != 48:
-        raise Denied(
-            "invalid_token", "This refresh token was not issued by this portal; sign in again."
-        )
+        detail = "This refresh token was not issued by this portal; sign in again."
+        raise Denied("invalid_token", detail)
     return str(uuid.UUID(bytes=raw[:16])), int.from_bytes(raw[16:20], "big")
 
 

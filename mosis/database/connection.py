@@ -158,9 +158,8 @@ class Connection:
         Raises Unavailable: `busy` if the write lock is not acquired within five seconds, `no_space` if the disk is full,
         `database_unavailable` if the database is known to be corrupt, `lease_lost` if another portal may write."""
         if self._changing:
-            raise RuntimeError(
-                "a transaction is open already: only the use case begins one, and once"
-            )
+            detail = "a transaction is open already: only the use case begins one, and once"
+            raise RuntimeError(detail)
         with self._part("one"):
             if self._begun:
                 self.now = self.database.clock.now()

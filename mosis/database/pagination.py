@@ -79,9 +79,8 @@ def position(text: str, *types: type | tuple[type, ...]) -> tuple[Any, ...]:
             return tuple(found)
     except (ValueError, RecursionError):
         pass
-    raise Malformed(
-        "bad_cursor", "This cursor was not made by this portal; start again without one."
-    )
+    detail = "This cursor was not made by this portal; start again without one."
+    raise Malformed("bad_cursor", detail)
 
 
 def _is(value: Any, wanted: type | tuple[type, ...]) -> bool:

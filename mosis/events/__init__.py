@@ -197,9 +197,8 @@ def number_of(db: Connection, caller: Caller, event_id: str) -> int:
         "SELECT number FROM events WHERE id = ? AND developer_id = ?", event_id, caller.account
     )
     if number is None:
-        raise Malformed(
-            "bad_cursor", "`after` is not the id of one of your events; start again without it."
-        )
+        detail = "`after` is not the id of one of your events; start again without it."
+        raise Malformed("bad_cursor", detail)
     return number
 
 

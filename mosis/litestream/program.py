@@ -141,9 +141,8 @@ class Litestream:
                 umask=0o077,  # what it restores holds secrets
             )
         except subprocess.TimeoutExpired:
-            raise BackupError(
-                f"litestream {action} took more than {timeout_seconds:.0f} seconds"
-            ) from None
+            detail = f"litestream {action} took more than {timeout_seconds:.0f} seconds"
+            raise BackupError(detail) from None
         if done.returncode:
             words = (
                 done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
@@ -233,9 +232,8 @@ class Litestream:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     os.close(lock)
-                    raise BackupError(
-                        f"another portal serves {self.database}: stop it first"
-                    ) from None
+                    detail = f"another portal serves {self.database}: stop it first"
+                    raise BackupError(detail) from None
                 time.sleep(0.05)
 
     def source_if_lost(self) -> "Litestream | None":

@@ -155,9 +155,8 @@ class Replication:
             self.litestream.write_settings()
             command = self.litestream.command("replicate")
             if self.db.damage is None and not self.db.truncate_wal():
-                raise BackupError(
-                    "the WAL cannot be truncated: a long read or write, or a full disk"
-                )
+                detail = "the WAL cannot be truncated: a long read or write, or a full disk"
+                raise BackupError(detail)
         except (BackupError, OSError) as error:
             self._fail(str(error), now)
             return

@@ -93,9 +93,8 @@ def add(env: Context, db: Connection, caller: Caller, url: str, kinds: list[str]
     check_address(env, url)
     with db.write():
         if db.value("SELECT count(*) FROM webhooks WHERE developer_id = ?", caller.account) >= MOST:
-            raise Conflict(
-                "limit_reached", f"An account may have {MOST} webhooks; delete one first."
-            )
+            detail = f"An account may have {MOST} webhooks; delete one first."
+            raise Conflict("limit_reached", detail)
         webhook_id = new_id()
         db.insert(
             "webhooks",

@@ -266,9 +266,8 @@ class Listener:
             self.env, db, credential, self._address(connection), "websocket"
         )
         if caller.scopes is not None and "apps:read" not in caller.scopes:
-            raise Denied(
-                "insufficient_scope", "This API key lacks the scope apps:read.", scope="apps:read"
-            )
+            detail = "This API key lacks the scope apps:read."
+            raise Denied("insufficient_scope", detail, scope="apps:read")
         return caller
 
     async def _talk(self, connection: Any) -> None:
@@ -366,9 +365,8 @@ def _credential(headers: Any) -> str:
         return key.strip()
     kind, _, credential = _field(headers, "Authorization").partition(" ")
     if kind.lower() != "bearer" or not credential.strip():
-        raise Denied(
-            "unauthenticated", "Send `Authorization: Bearer` with an access token or an API key."
-        )
+        detail = "Send `Authorization: Bearer` with an access token or an API key."
+        raise Denied("unauthenticated", detail)
     return credential.strip()
 
 

@@ -120,9 +120,8 @@ def parse(url: str) -> Address:
     style = given.get("force-path-style", "true" if endpoint else "false").lower()
     region = given.get("region") or "us-east-1"
     if style not in ("true", "false") or not _REGION.fullmatch(region):
-        raise ValueError(
-            "must have a region such as eu-central-1, and force-path-style true or false"
-        )
+        detail = "must have a region such as eu-central-1, and force-path-style true or false"
+        raise ValueError(detail)
     return Address(parts.netloc, prefix, endpoint, region, style == "true")
 
 

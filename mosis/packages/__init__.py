@@ -86,9 +86,8 @@ def is_signed_by(package: Path | BinaryIO, raw_key: bytes) -> bool:
         found = signatures.read_signature(read_file(package, signatures.SIGNATURE))
         message = read_file(package, signatures.DIGESTS)
     except (Unreadable, KeyError, OSError) as error:
-        raise Unavailable(
-            "package_unavailable", "The package of this version cannot be read; upload it again."
-        ) from error
+        detail = "The package of this version cannot be read; upload it again."
+        raise Unavailable("package_unavailable", detail) from error
     return found is not None and signatures.verify(raw_key, found, message)
 
 

@@ -114,16 +114,14 @@ class Archive:
                     break  # once more after the last byte, because zlib may have held back output
                 pending = inflate.unconsumed_tail
         except zlib.error as error:
-            raise Unreadable(
-                "zip_damaged", "The compressed data is damaged; pack the file again.", member.name
-            ) from error
+            detail = "The compressed data is damaged; pack the file again."
+            raise Unreadable("zip_damaged", detail, member.name) from error
         if not inflate.eof or inflate.unused_data or position != end:
-            raise Unreadable(
-                "zip_damaged",
+            detail = (
                 "The compressed data ends at another place than the headers state; "
-                "pack the archive again.",
-                member.name,
+                "pack the archive again."
             )
+            raise Unreadable("zip_damaged", detail, member.name)
 
     def _add_folder(self, entry: Entry) -> None:
         """Validate the entry of a directory; it adds no path, has no content and is not listed."""

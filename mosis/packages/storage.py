@@ -269,9 +269,8 @@ def lost() -> Unavailable:
 
 def _not_stored(error: OSError) -> Unavailable:
     if error.errno in _FULL:
-        return Unavailable(
-            "no_space", "The portal's disk is full; nothing was stored. Try again later."
-        )
+        detail = "The portal's disk is full; nothing was stored. Try again later."
+        return Unavailable("no_space", detail)
     log.error("packages folder not writable", extra={"reason": str(error)})
     return Unavailable(
         "package_unavailable",

@@ -105,9 +105,8 @@ def read_entries(file: BinaryIO, findings: list[Finding]) -> list[Entry]:
     if position != len(directory):
         raise Unreadable("not_a_zip", "The central directory has more bytes than entries.")
     if start != directory_start:
-        raise Unreadable(
-            "not_a_zip", "There are bytes between the last entry and the central directory."
-        )
+        detail = "There are bytes between the last entry and the central directory."
+        raise Unreadable("not_a_zip", detail)
     findings += _stray_records(file, size, directory_start, frozenset(places), entries)
     for mark, begin, end in _OTHER_FORMATS:
         file.seek(begin)

@@ -180,9 +180,8 @@ def login(env: Context, db: Connection, caller: Caller, email: str, password: st
         )
         or developer is None
     ):
-        raise Denied(
-            "invalid_credentials", "There is no account with this e-mail address and password."
-        )
+        detail = "There is no account with this e-mail address and password."
+        raise Denied("invalid_credentials", detail)
     new_hash = None
     if passwords.is_outdated(password, developer.password_hash or "", env.password_cost):
         new_hash = passwords.make_hash(password, env.password_cost)
@@ -251,9 +250,8 @@ def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
     once. Raises Denied `forbidden` if a device login tries to end other sessions."""
     account = caller.account
     if everywhere and caller.scopes is not None:
-        raise Denied(
-            "forbidden", "A device login can only end itself; sign in to end all sessions."
-        )
+        detail = "A device login can only end itself; sign in to end all sessions."
+        raise Denied("forbidden", detail)
     with db.write():
         if everywhere:
             revocation.end(db, account, revocation.SIGNED_OUT, "everywhere")
@@ -310,9 +308,8 @@ def promote(db: Connection, email: str, role: str) -> Developer:
 def check_another(caller: Caller, developer_id: str) -> None:
     """Raises Denied `forbidden` for the caller's own account."""
     if developer_id == caller.account:
-        raise Denied(
-            "forbidden", "Nobody changes their own role or suspension; ask another administrator."
-        )
+        detail = "Nobody changes their own role or suspension; ask another administrator."
+        raise Denied("forbidden", detail)
 
 
 def set_role(db: Connection, caller: Caller, developer_id: str, role: str) -> None:

@@ -58,9 +58,8 @@ def begin(
     them), Unavailable `provider_unavailable`."""
     provider = _provider(env, name)
     if caller.developer_id is not None and (caller.session_id is None or caller.scopes is not None):
-        raise Denied(
-            "forbidden", "This cannot be done with an API key or a limited session; sign in."
-        )
+        detail = "This cannot be done with an API key or a limited session; sign in."
+        raise Denied("forbidden", detail)
     browser = secrets.token_urlsafe(32)
     address = provider.address(_callback(env, name), oauth.ties(env.secret, browser))
     with db.write():
@@ -173,9 +172,8 @@ def resolve(
     known = db.find(Identity, "issuer = ? AND subject = ?", profile.issuer, profile.subject)
     if known is not None:
         if linking is not None and linking.id != known.developer_id:
-            raise Conflict(
-                "identity_taken", f"This identity at {name} belongs to another account already."
-            )
+            detail = f"This identity at {name} belongs to another account already."
+            raise Conflict("identity_taken", detail)
         db.update("identities", "id = ?", known.id, last_used_at=db.now)
         return accounts.get(db, known.developer_id)
     developer = linking or _with_address(db, name, profile)

@@ -55,12 +55,11 @@ def required(env: Context, db: Connection, developer_id: str) -> Denied | None:
     password_hash = db.value("SELECT password_hash FROM developers WHERE id = ?", developer_id)
     expires_at = int(env.clock.time()) + TICKET_SECONDS
     ticket = tokens.make_step(env.secret, developer_id, expires_at, password_hash or "")
-    return Denied(
-        "second_factor_required",
+    detail = (
         "Send this ticket with a code of your authenticator app, or a recovery code, to"
-        " POST /v1/auth/login/second-factor.",
-        ticket=ticket,
+        " POST /v1/auth/login/second-factor."
     )
+    return Denied("second_factor_required", detail, ticket=ticket)
 
 
 def account_of(env: Context, db: Connection, ticket: str) -> str:
@@ -89,9 +88,8 @@ def begin(env: Context, db: Connection, caller: Caller, password: str | None) ->
     passwords.require(password, stored, env.password_cost)
     with db.write():
         if active(db, caller.account):
-            raise InvalidState(
-                "Your account has a second factor: turn it off first.", "on", ["off"]
-            )
+            detail = "Your account has a second factor: turn it off first."
+            raise InvalidState(detail, "on", ["off"])
         seed = totp.make_seed()
         db.change("DELETE FROM second_factors WHERE developer_id = ?", caller.account)
         db.insert("second_factors", developer_id=caller.account, seed=seed, created_at=db.now)
@@ -205,9 +203,8 @@ def _spend_code(env: Context, db: Connection, factor: SecondFactor, code: str) -
         " AND (last_step < ?1 OR last_step > ?3)"
     )
     if step is None or not db.change(sql, step, factor.developer_id, latest):
-        raise Denied(
-            "invalid_code", "This code is wrong or was used already; wait for the next one."
-        )
+        detail = "This code is wrong or was used already; wait for the next one."
+        raise Denied("invalid_code", detail)
 
 
 def _new_recovery_codes(db: Connection, developer_id: str) -> list[str]:

@@ -100,9 +100,8 @@ def add(
     if found := findings(env, publisher["issuer"], publisher["claims"]):
         raise Invalid(found)
     if db.value("SELECT count(*) FROM trusted_publishers WHERE app_id = ?", app.id) >= MOST:
-        raise Conflict(
-            "limit_reached", f"An app has at most {MOST} trusted publishers; remove one first."
-        )
+        detail = f"An app has at most {MOST} trusted publishers; remove one first."
+        raise Conflict("limit_reached", detail)
     made = TrustedPublisher(
         new_id(),
         app.id,

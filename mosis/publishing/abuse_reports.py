@@ -203,9 +203,8 @@ def _check_room(db: Connection, app_id: str, source: str, verified: bool) -> boo
         app_id,
     )
     if of_both >= MOST_OF_SOURCE_AND_APP or of_source >= MOST_OF_SOURCE:
-        raise Conflict(
-            "limit_reached", "There are open reports from here already; a reviewer will read them."
-        )
+        detail = "There are open reports from here already; a reviewer will read them."
+        raise Conflict("limit_reached", detail)
     in_all = "SELECT count(*) FROM abuse_reports WHERE closed_at IS NULL AND verified = ?"
     if of_class >= MOST_OF_APP or db.value(in_all, int(verified)) >= MOST:
         raise Conflict(

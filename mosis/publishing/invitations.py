@@ -211,9 +211,8 @@ def _add(
         "SELECT count(*) FROM app_invitations WHERE app_id = ? AND expires_at > ?", app.id, db.now
     )
     if open_now >= MOST:
-        raise Conflict(
-            "limit_reached", f"An app has at most {MOST} open invitations; cancel one first."
-        )
+        detail = f"An app has at most {MOST} open invitations; cancel one first."
+        raise Conflict("limit_reached", detail)
     expires_at = db.clock.now(LIFE_SECONDS)
     invitation = Invitation(
         new_id(), app.id, caller.account, email, role, int(transfer), db.now, expires_at

@@ -280,11 +280,10 @@ def _to_decide(db: Connection, caller: Caller, change_id: str, revision: int) ->
     if change.state != "waiting":
         raise _decided(change)
     if change.revision != revision:
-        raise Conflict(
-            "listing_edited",
-            f"It was edited since: its revision is {change.revision}. Read it again, then decide.",
-            revision=change.revision,
+        detail = (
+            f"It was edited since: its revision is {change.revision}. Read it again, then decide."
         )
+        raise Conflict("listing_edited", detail, revision=change.revision)
     return change
 
 
@@ -332,6 +331,5 @@ def _decide(
 
 
 def _decided(change: ListingChange) -> Conflict:
-    return Conflict(
-        "already_decided", f"This change has been decided: {change.state}.", state=change.state
-    )
+    detail = f"This change has been decided: {change.state}."
+    return Conflict("already_decided", detail, state=change.state)

@@ -160,9 +160,8 @@ def store_pictures(files: BucketFiles, package: Path, inside: dict[str, tuple[st
             content = packages.read_file(package, path)
         except (OSError, KeyError, packages.Unreadable) as error:
             log.error("package damaged", extra={"path": str(package), "reason": str(error)})
-            raise Unavailable(
-                "package_unavailable", "The package cannot be read; upload it again later."
-            ) from error
+            detail = "The package cannot be read; upload it again later."
+            raise Unavailable("package_unavailable", detail) from error
         files.create(name, content, sha256)
 
 

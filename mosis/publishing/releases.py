@@ -40,11 +40,10 @@ def publish(
         version = versions.by_id(db, version.id) or version
         if version.state == "halted":
             if publication.publish_at and publication.publish_at > db.now:
-                raise InvalidState(
-                    "A halted version is published at once; publish_at is for approved versions.",
-                    version.state,
-                    version.moves,
+                detail = (
+                    "A halted version is published at once; publish_at is for approved versions."
                 )
+                raise InvalidState(detail, version.state, version.moves)
             version = versions.move(db, caller, version, "publish")
             apps.touch(db, version.app_id)
             return version if percent is None else _grow(db, caller, version, percent)
@@ -85,12 +84,11 @@ def check_release(db: Connection, config: Config, version: Version) -> None:
     if suspended or erased_at is not None:
         raise Denied("suspended", "The account of this version is suspended or erased.")
     if config.verified_email_required and not verified:
-        raise Conflict(
-            "email_not_verified",
+        detail = (
             "The account that the app belongs to has to verify its e-mail address first; POST"
-            " /v1/auth/email/resend sends the link again.",
-            side="account",
+            " /v1/auth/email/resend sends the link again."
         )
+        raise Conflict("email_not_verified", detail, side="account")
     if not members.may_sign(db, version.app_id, version.signing_key_id):
         raise Conflict(
             "signing_key_revoked",
@@ -178,11 +176,10 @@ def rollback(
         )
         newer = db.select(Version, where, version.app_id, version.channel, version.version_code)
         if not newer:
-            raise InvalidState(
-                "No newer version of this channel is offered: there is nothing to roll back from.",
-                version.state,
-                version.moves,
+            detail = (
+                "No newer version of this channel is offered: there is nothing to roll back from."
             )
+            raise InvalidState(detail, version.state, version.moves)
         for each in newer:
             versions.move(db, caller, each, "halt")
         if version.state == "halted":

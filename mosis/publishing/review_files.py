@@ -148,9 +148,8 @@ def _unpack(
                 raise ValueError(f"{path} is not what was uploaded")
         except (OSError, KeyError, ValueError, packages.Unreadable) as error:
             log.error("package damaged", extra={"version": source.id, "reason": str(error)})
-            raise Unavailable(
-                "package_unavailable", "The package with this file is missing or damaged."
-            ) from error
+            detail = "The package with this file is missing or damaged."
+            raise Unavailable("package_unavailable", detail) from error
 
 
 def _compared(

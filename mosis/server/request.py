@@ -223,9 +223,8 @@ class Request:
         line, _, block = head.partition(b"\r\n")
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
-            raise MalformedRequest(
-                "The first line must be METHOD, path and HTTP/1.1, with one space between."
-            )
+            detail = "The first line must be METHOD, path and HTTP/1.1, with one space between."
+            raise MalformedRequest(detail)
         command, target, minor = match.groups()
         self.command, self.request_uri = command.decode(), target.decode("latin-1")
         # A higher minor version is answered as the highest that is known (RFC 9110, section 2.5).
@@ -302,12 +301,11 @@ class Request:
         if admission.holds_share:
             self._share = self.bounds.shares.take(self.account, BODIES_OF_ONE)
             if self._share is None:
-                raise LimitReached(
-                    "too_many_uploads",
+                detail = (
                     f"{BODIES_OF_ONE} uploads of your account are running; try again "
-                    "when one has finished.",
-                    retry_after_seconds=RETRY_SECONDS,
+                    "when one has finished."
                 )
+                raise LimitReached("too_many_uploads", detail, retry_after_seconds=RETRY_SECONDS)
         self._spool = Spool(self.bounds.temporary_dir)
         self._receiver = (
             ChunkedReceiver(self._spool) if chunked else FixedStreamReceiver(size, self._spool)

@@ -55,9 +55,8 @@ def package(db: Connection, developer_id: str, app_id: str, version: str) -> Ver
     if found is None:
         raise NotFound("package")
     if found.state == "yanked":
-        raise Conflict(
-            "gone", f"Version {found.version} was withdrawn by its developer: {found.yank_reason}"
-        )
+        detail = f"Version {found.version} was withdrawn by its developer: {found.yank_reason}"
+        raise Conflict("gone", detail)
     return found
 
 
@@ -251,9 +250,8 @@ def _extract(package: BinaryIO, inside: str, sha256: str, target: Path) -> Binar
             raise ValueError(f"{inside} differs from the uploaded file")
     except (OSError, KeyError, ValueError, packages.Unreadable) as error:
         log.error("package damaged", extra={"path": str(package.name), "reason": str(error)})
-        raise Unavailable(
-            "package_unavailable", "The package with this picture is missing or damaged."
-        ) from error
+        detail = "The package with this picture is missing or damaged."
+        raise Unavailable("package_unavailable", detail) from error
     unfinished = target.with_name(f"{new_id()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

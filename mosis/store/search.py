@@ -70,9 +70,8 @@ def position_types(query: Query) -> tuple[type, ...]:
 def index(db: Connection, paging: PageRequest, query: Query) -> Page[Listing]:
     """Published apps; pages neither repeat nor hide because of new rows. Raises `bad_cursor`."""
     if paging.after and paging.after[0] != query.order:
-        raise Malformed(
-            "bad_cursor", "This cursor belongs to a list with another sort; start again without it."
-        )
+        detail = "This cursor belongs to a list with another sort; start again without it."
+        raise Malformed("bad_cursor", detail)
     if not query.text.strip():
         return _browse(db, paging, query)
     words = spaced_words(query.text)

@@ -49,11 +49,10 @@ def check(env: Context, size_bytes: int) -> None:
         return
     if _missing_bytes(env) > 0 or used_bytes(env.telemetry.connection()) > limit_bytes(env) * SLACK:
         last.at = float("-inf")
-        raise Unavailable(
-            "no_space",
-            "There is no room for telemetry at the moment; store it and send it again in an hour.",
-            retry_after_seconds=3600,
+        detail = (
+            "There is no room for telemetry at the moment; store it and send it again in an hour."
         )
+        raise Unavailable("no_space", detail, retry_after_seconds=3600)
     last.at, last.unchecked_bytes = now, 0
 
 

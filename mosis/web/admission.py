@@ -76,9 +76,8 @@ class Admissions:
         db = self.env.db.connection()
         account = cookie and browser_sessions.account_of(self.env, db, cookie.value)
         if not account:
-            raise Denied(
-                "unauthenticated", "Your session in this browser has ended; sign in again."
-            )
+            detail = "Your session in this browser has ended; sign in again."
+            raise Denied("unauthenticated", detail)
         return account
 
     def _account(self, headers: Mapping[str, str]) -> str:

@@ -138,6 +138,5 @@ def _shown(name: str, digest: bytes) -> str:
 
 def _unreadable(field: str, reason: str) -> Malformed:
     example = "SHA-256=BASE64" if field == "Digest" else "sha-256=:BASE64:"
-    return MalformedRequest(
-        f"The header {field} cannot be read: {reason}. Write `{field}: {example}`."
-    )
+    detail = f"The header {field} cannot be read: {reason}. Write `{field}: {example}`."
+    return MalformedRequest(detail)

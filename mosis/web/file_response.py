@@ -171,9 +171,8 @@ def is_known(tag: str, changed: str) -> bool:
             or parsedate_to_datetime(changed) <= unmodified_since
         )
     if not holds:
-        raise Conflict(
-            "precondition_failed", "The resource has changed since the tag or date in the request."
-        )
+        detail = "The resource has changed since the tag or date in the request."
+        raise Conflict("precondition_failed", detail)
     if if_none_match is not None:
         return bool(tag) and names_tag(if_none_match, tag)
     modified_since = _moment(given("If-Modified-Since"))

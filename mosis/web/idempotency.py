@@ -41,9 +41,8 @@ class Retries:
             environ = bottle.request.environ
             key = environ.get("HTTP_IDEMPOTENCY_KEY")  # raw: what is not ASCII is refused here
             if key is not None and not _KEY.match(key):
-                raise MalformedRequest(
-                    f"{HEADER} must be 1 to 255 printable ASCII characters, such as a UUID."
-                )
+                detail = f"{HEADER} must be 1 to 255 printable ASCII characters, such as a UUID."
+                raise MalformedRequest(detail)
             with ExitStack() as until_answered:
                 retry = Retry(self, key, until_answered)
                 if how == "deferred":

@@ -131,9 +131,8 @@ class Form:
                 continue
             label = (charset or usual).lower()
             if label not in CHARSETS:
-                raise MalformedRequest(
-                    f"The field `{name}` is in the character set {shown(label)}; send UTF-8."
-                )
+                detail = f"The field `{name}` is in the character set {shown(label)}; send UTF-8."
+                raise MalformedRequest(detail)
             try:
                 self.fields[name] = content.decode(CHARSETS[label])
             except UnicodeDecodeError:
@@ -150,9 +149,8 @@ def boundary_of(content_type: str) -> bytes:
             " boundary in it (`multipart/form-data; boundary=...`)."
         )
     if not re.fullmatch(rf"[ -~]{{0,{LONGEST_BOUNDARY - 1}}}[!-~]", boundary):
-        raise MalformedRequest(
-            f"The boundary must be 1 to {LONGEST_BOUNDARY} printable ASCII characters."
-        )
+        detail = f"The boundary must be 1 to {LONGEST_BOUNDARY} printable ASCII characters."
+        raise MalformedRequest(detail)
     return boundary.encode("ascii")
 
 
@@ -178,9 +176,8 @@ def parameters(header: str, decoded: Callable[[str], str] = str) -> dict[str, st
             position = header.find(";", position)
             continue
         if match is None:
-            raise MalformedRequest(
-                f'The header `{shown(header)}` cannot be read: write its parameters as name="value".'
-            )
+            detail = f'The header `{shown(header)}` cannot be read: write its parameters as name="value".'
+            raise MalformedRequest(detail)
         position = match.end()
         if match[1] is None:  # a semicolon without a parameter
             continue

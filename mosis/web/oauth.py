@@ -138,9 +138,8 @@ def _parameter(name: str) -> str | None:
     """A parameter of the query, at most once (RFC 6749, 3.1) and of visible ASCII. Raises Malformed."""
     values = bottle.request.query.getall(name)
     if len(values) > 1 or any(not _WORD.match(value) for value in values):
-        raise MalformedRequest(
-            f"{name} occurs twice in the address, or is not what a provider sends."
-        )
+        detail = f"{name} occurs twice in the address, or is not what a provider sends."
+        raise MalformedRequest(detail)
     return values[0] if values else None
 
 

@@ -343,9 +343,8 @@ def require_tag(tag: str) -> None:
     if "HTTP_IF_MATCH" in environ and not names_tag(
         read_header(environ, "HTTP_IF_MATCH"), tag, strong=True
     ):
-        raise Conflict(
-            "precondition_failed", "The resource has changed since the tag in the request."
-        )
+        detail = "The resource has changed since the tag in the request."
+        raise Conflict("precondition_failed", detail)
 
 
 def require_match(now: Callable[[], dict[str, Any]] | None) -> None:

@@ -200,9 +200,8 @@ def updates(env: Context, db: Connection) -> bytes:
     pairs = [pair.rpartition(":") for pair in query.get("pkgs", "").split(",") if pair]
     installed = {package_id: _code(digits) for package_id, _, digits in pairs}
     if len(pairs) > store_updates.MOST_APPS or -1 in installed.values():
-        raise MalformedRequest(
-            f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3."
-        )
+        detail = f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3."
+        raise MalformedRequest(detail)
     if len(installed) < len(pairs):
         raise MalformedRequest("pkgs names an app more than once.")
     return shown_updates(env, db, installed, read_device(query, read_age()))
@@ -250,9 +249,8 @@ def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
     if device.channel not in CHANNELS:
         raise MalformedRequest(choices.one_of(device.channel, CHANNELS, "channel"))
     if len(device.id) > store_updates.LONGEST_DEVICE:
-        raise MalformedRequest(
-            f"device may have at most {store_updates.LONGEST_DEVICE} characters."
-        )
+        detail = f"device may have at most {store_updates.LONGEST_DEVICE} characters."
+        raise MalformedRequest(detail)
     if device.mosis_version and not packages.is_version(device.mosis_version):
         raise MalformedRequest("mosis_version must be a semantic version such as 1.4.0.")
     return device

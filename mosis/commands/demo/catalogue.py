@@ -53,9 +53,8 @@ def fill(env: Context, apps_count: int = APPS, worker: Worker | None = None) -> 
     if db.value(
         "SELECT 1 FROM apps UNION SELECT 1 FROM developers WHERE email LIKE '%@demo.example'"
     ):
-        raise Conflict(
-            "invalid_state", "This portal has apps already; the demo only fills one without."
-        )
+        detail = "This portal has apps already; the demo only fills one without."
+        raise Conflict("invalid_state", detail)
     password_hash = passwords.make_hash(password, env.password_cost)
     reviewer = _account(db, "reviewer@demo.example", "Rita Review", password_hash, "reviewer")
     makers = [_maker(db, name, password_hash) for name in _DEVELOPERS]

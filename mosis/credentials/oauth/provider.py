@@ -192,9 +192,8 @@ class Provider:
         if word in ("server_error", "temporarily_unavailable"):
             return self.unavailable(word)
         log.warning("provider refused", extra={"provider": self.name, "error": word})
-        return Denied(
-            "provider_refused", f"{self.name} refused the sign-in ({word}).", provider_error=word
-        )
+        detail = f"{self.name} refused the sign-in ({word})."
+        return Denied("provider_refused", detail, provider_error=word)
 
     def untrusted(self, why: str) -> PortalError:
         """`provider_answer_invalid`; the reason, in our own words, is in the log too."""

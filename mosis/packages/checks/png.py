@@ -111,9 +111,8 @@ class _Image:
 
     def _transparency(self, body: bytes) -> None:
         if self.data or self.colour in (4, 6):
-            raise Broken(
-                "its transparency (tRNS) stands after the pixels or beside an alpha channel"
-            )
+            detail = "its transparency (tRNS) stands after the pixels or beside an alpha channel"
+            raise Broken(detail)
         fits = (
             len(body) <= self.palette
             if self.colour == 3

@@ -81,9 +81,8 @@ def _wav(content: bytes) -> tuple[int, int]:
     written into a pipe, means up to the end."""
     riff, size, kind = struct.unpack_from("<4sI4s", content)
     if riff in (b"RF64", b"BW64", b"RIFX"):
-        raise Broken(
-            f"it is {riff.decode()}, which players for phones do not read; save it as RIFF"
-        )
+        detail = f"it is {riff.decode()}, which players for phones do not read; save it as RIFF"
+        raise Broken(detail)
     if riff != b"RIFF" or kind != b"WAVE":
         raise Broken("it does not have the header of one")
     at, found = 12, False
