@@ -52,9 +52,8 @@ def add(
         details["api_key_id"] = caller.key_id
     if caller.token_id is not None:
         details["publisher_token_id"] = caller.token_id
-    count, last_hash = db.one(
-        f"SELECT ({COUNT}), (SELECT hash FROM audit ORDER BY number DESC LIMIT 1)"
-    )
+    sql = f"SELECT ({COUNT}), (SELECT hash FROM audit ORDER BY number DESC LIMIT 1)"
+    count, last_hash = db.one(sql)
     row = {
         "number": (count or 0) + 1,
         "at": db.now,

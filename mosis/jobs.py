@@ -149,17 +149,15 @@ def add(
     becomes due at the requested time if that is earlier, or runs once more if it is running now.
     """
     due = db.clock.now(after_seconds)
-    if unique_key is not None and db.value(
-        "SELECT 1 FROM jobs WHERE unique_key = ? AND state IN ('waiting', 'running')", unique_key
-    ):
+    sql = "SELECT 1 FROM jobs WHERE unique_key = ? AND state IN ('waiting', 'running')"
+    if unique_key is not None and db.value(sql, unique_key):
         if again:
-            db.change(
+            sql = (
                 "UPDATE jobs SET again = (state = 'running'),"
                 " run_at = iif(state = 'waiting' AND attempts = 0, min(run_at, ?), run_at)"
-                " WHERE unique_key = ? AND state IN ('waiting', 'running')",
-                due,
-                unique_key,
+                " WHERE unique_key = ? AND state IN ('waiting', 'running')"
             )
+            db.change(sql, due, unique_key)
             db.notify_workers()
         return None
     job_id = new_id()
@@ -334,12 +332,11 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
         if job.state != "dead":
             detail = f"This job is {job.state}; only a dead job can be retried."
             raise InvalidState(detail, job.state)
-        again = db.change(
+        sql = (
             "UPDATE jobs SET state = 'waiting', attempts = 0, run_at = ?, finished_at = NULL WHERE id = ? AND NOT EXISTS"
-            " (SELECT 1 FROM jobs AS other WHERE other.unique_key = jobs.unique_key AND other.state IN ('waiting', 'running'))",
-            db.now,
-            job_id,
+            " (SELECT 1 FROM jobs AS other WHERE other.unique_key = jobs.unique_key AND other.state IN ('waiting', 'running'))"
         )
+        again = db.change(sql, db.now, job_id)
         if not again:
             raise InvalidState("Another unfinished job does the same already.", job.state)
         audit.add(db, caller, "job.retry", job_id, kind=job.kind)
@@ -351,17 +348,15 @@ def sweep(env: Any) -> None:
     """Job: delete finished jobs after a day, dead ones after a month."""
     db = env.db.connection()
     with db.write():
-        db.change(
+        sql = (
             "DELETE FROM jobs WHERE state = 'done' AND finished_at < ?1 AND (unique_key IS NULL OR unique_key NOT LIKE 'schedule:%'"
             # the last finished one of a kind records when it ran; a time in the future does not
             # count
-            " OR id < (SELECT max(id) FROM jobs AS later WHERE later.unique_key = jobs.unique_key AND later.created_at <= ?2))",
-            db.clock.now(-DAY),
-            db.now,
+            " OR id < (SELECT max(id) FROM jobs AS later WHERE later.unique_key = jobs.unique_key AND later.created_at <= ?2))"
         )
-        db.change(
-            "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?", db.clock.now(-30 * DAY)
-        )
+        db.change(sql, db.clock.now(-DAY), db.now)
+        sql = "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?"
+        db.change(sql, db.clock.now(-30 * DAY))
         db.change(  # an owner at or below the lane's turn is treated like a new one
             "DELETE FROM job_turns WHERE owner_id <> '' AND coalesce(rests_until <= ?, 1) AND turn <="
             " (SELECT lane.turn FROM job_turns AS lane WHERE lane.lane = job_turns.lane AND lane.owner_id = '')",
@@ -379,20 +374,18 @@ def next_due(db: Connection, *lanes: str, busy: Collection[str] = ()) -> str | N
 
 def _next_due(db: Connection, lane: str, busy: Collection[str]) -> str | None:
     now = db.clock.now()
-    first: str | None = db.value(
-        "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND lane = ?", lane
-    )
+    sql = "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND lane = ?"
+    first: str | None = db.value(sql, lane)
     if first is None or first > now:
         return first
     job = _next(db, lane, busy)
     if job is not None:
         return job.run_at
-    later: str | None = db.value(
+    sql = (
         "SELECT min(moment) FROM (SELECT min(run_at) AS moment FROM jobs WHERE state = 'waiting' AND lane = ?1 AND run_at > ?2"
-        " UNION ALL SELECT min(rests_until) FROM job_turns WHERE lane = ?1 AND rests_until > ?2)",
-        lane,
-        now,
+        " UNION ALL SELECT min(rests_until) FROM job_turns WHERE lane = ?1 AND rests_until > ?2)"
     )
+    later: str | None = db.value(sql, lane, now)
     return later
 
 
@@ -446,9 +439,8 @@ def _charge(db: Connection, job: Job, seconds: float) -> None:
 
 
 def _requested_again(db: Connection, job: Job) -> bool:
-    return db.has(
-        "SELECT again FROM jobs WHERE id = ? AND lease_token = ?", job.id, job.lease_token
-    )
+    sql = "SELECT again FROM jobs WHERE id = ? AND lease_token = ?"
+    return db.has(sql, job.id, job.lease_token)
 
 
 def _end(db: Connection, job: Job, state: str, error: str | None) -> None:

@@ -74,12 +74,11 @@ def add(
             again=True,
             developer_id=developer_id,
         )
-    for webhook_id, rests_until in db.all(
+    sql = (
         "SELECT id, rests_until FROM webhooks WHERE developer_id = ?1 AND enabled = 1"
-        " AND (kinds IS NULL OR EXISTS (SELECT 1 FROM json_each(kinds) WHERE value = ?2))",
-        developer_id,
-        kind,
-    ):
+        " AND (kinds IS NULL OR EXISTS (SELECT 1 FROM json_each(kinds) WHERE value = ?2))"
+    )
+    for webhook_id, rests_until in db.all(sql, developer_id, kind):
         db.insert(
             "webhook_deliveries",
             id=new_id(),
@@ -126,9 +125,8 @@ def sweep(env: Any) -> None:
     old = "SELECT number FROM (SELECT number, created_at FROM events ORDER BY number LIMIT ?) WHERE created_at < ?"
     while numbers := db.all(old, SWEPT_AT_ONCE, env.clock.now(-RETENTION_SECONDS)):
         _forget(db, numbers)
-    crowded = db.all(
-        "SELECT developer_id FROM events GROUP BY developer_id HAVING count(*) > ?", MOST_STORED
-    )
+    sql = "SELECT developer_id FROM events GROUP BY developer_id HAVING count(*) > ?"
+    crowded = db.all(sql, MOST_STORED)
     for (developer_id,) in crowded:
         too_many = (
             "SELECT number FROM events WHERE developer_id = ?1 AND number <= (SELECT number FROM events WHERE developer_id = ?1"
@@ -193,9 +191,8 @@ def after(db: Connection, caller: Caller, paging: PageRequest) -> Page[Event]:
 
 def number_of(db: Connection, caller: Caller, event_id: str) -> int:
     """The position of one of the caller's events. Raises Malformed `bad_cursor`."""
-    number: int | None = db.value(
-        "SELECT number FROM events WHERE id = ? AND developer_id = ?", event_id, caller.account
-    )
+    sql = "SELECT number FROM events WHERE id = ? AND developer_id = ?"
+    number: int | None = db.value(sql, event_id, caller.account)
     if number is None:
         detail = "`after` is not the id of one of your events; start again without it."
         raise Malformed("bad_cursor", detail)
@@ -204,16 +201,12 @@ def number_of(db: Connection, caller: Caller, event_id: str) -> int:
 
 def newest_id(db: Connection, caller: Caller) -> str | None:
     """The id of the caller's last event."""
-    found: str | None = db.value(
-        "SELECT id FROM events WHERE developer_id = ? ORDER BY number DESC LIMIT 1", caller.account
-    )
+    sql = "SELECT id FROM events WHERE developer_id = ? ORDER BY number DESC LIMIT 1"
+    found: str | None = db.value(sql, caller.account)
     return found
 
 
 def newest(db: Connection, caller: Caller) -> int:
     """The position of the caller's last event; 0 without any."""
-    return int(
-        db.value(
-            "SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?", caller.account
-        )
-    )
+    sql = "SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?"
+    return int(db.value(sql, caller.account))

@@ -46,11 +46,8 @@ def index(
 
 def unread_count(db: Connection, caller: Caller) -> int:
     """The number of the caller's unread notifications."""
-    return int(
-        db.value(
-            "SELECT count(*) FROM events WHERE developer_id = ? AND read_at IS NULL", caller.account
-        )
-    )
+    sql = "SELECT count(*) FROM events WHERE developer_id = ? AND read_at IS NULL"
+    return int(db.value(sql, caller.account))
 
 
 def read(db: Connection, caller: Caller, event_id: str) -> Event:

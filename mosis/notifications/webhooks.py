@@ -347,12 +347,11 @@ def _failed(
 
 def _switch_off(db: Connection, webhook: Webhook) -> None:
     db.update("webhooks", "id = ?", webhook.id, enabled=0)
-    db.change(
+    sql = (
         "UPDATE webhook_deliveries SET state = 'failed', error = coalesce(error, 'switched off'), finished_at = ?"
-        " WHERE webhook_id = ? AND state = 'waiting'",
-        db.now,
-        webhook.id,
+        " WHERE webhook_id = ? AND state = 'waiting'"
     )
+    db.change(sql, db.now, webhook.id)
 
 
 def _soon(db: Connection, stamp: str, longest_seconds: float) -> str:

@@ -173,9 +173,8 @@ def _correct_telemetry(db: Connection) -> dict[str, int]:
     with db.write():
         for table, columns in TELEMETRY.items():
             for column in columns:
-                found[f"{table}.{column}"] = db.change(
-                    f"UPDATE {table} SET {column} = ? WHERE {column} > ?", now, latest
-                )
+                sql = f"UPDATE {table} SET {column} = ? WHERE {column} > ?"
+                found[f"{table}.{column}"] = db.change(sql, now, latest)
         # These go by day and hour, and a row of today may be there already: rows in the future cannot be moved.
         for table in ("seen", "intake", "crash_counts", "downloads"):
             found[table] = db.change(f"DELETE FROM {table} WHERE day > ?", tomorrow)

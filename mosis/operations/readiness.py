@@ -161,9 +161,8 @@ def _bucket(env: Context) -> Iterator[dict[str, Any]]:
 def queue_age_seconds(env: Context) -> int:
     """How long the job that is due longest has waited, in seconds; 0 if none, or unreadable."""
     try:
-        due = env.db.connection().value(
-            "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND run_at <= ?", env.clock.now()
-        )
+        sql = "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND run_at <= ?"
+        due = env.db.connection().value(sql, env.clock.now())
     except Exception:  # reported by _database
         return 0
     return max(0, int(env.clock.time()) - seconds(due)) if due else 0

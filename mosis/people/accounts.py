@@ -94,9 +94,8 @@ def is_held(db: Connection, email: str, developer_id: str) -> bool:
 
 def has_address(db: Connection, developer_id: str, email: str) -> bool:
     """Whether the account has this address and is not suspended; an erased account has none."""
-    return db.has(
-        "SELECT 1 FROM developers WHERE id = ? AND email = ? AND suspended = 0", developer_id, email
-    )
+    sql = "SELECT 1 FROM developers WHERE id = ? AND email = ? AND suspended = 0"
+    return db.has(sql, developer_id, email)
 
 
 def folded(email: str) -> str:
@@ -262,9 +261,8 @@ def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
 
 def end_session(db: Connection, session_id: str, reason: str) -> None:
     """End one session, in the running transaction."""
-    db.update(
-        "sessions", "id = ? AND ended_at IS NULL", session_id, ended_at=db.now, end_reason=reason
-    )
+    where = "id = ? AND ended_at IS NULL"
+    db.update("sessions", where, session_id, ended_at=db.now, end_reason=reason)
 
 
 def change(db: Connection, caller: Caller, changes: dict[str, Any]) -> Developer:
@@ -374,9 +372,8 @@ def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:
     Objects made by a device login end too. Raises NotFound."""
     account = caller.account
     with db.write():
-        if not db.value(
-            "SELECT 1 FROM sessions WHERE id = ? AND developer_id = ?", session_id, account
-        ):
+        sql = "SELECT 1 FROM sessions WHERE id = ? AND developer_id = ?"
+        if not db.value(sql, session_id, account):
             raise NotFound("session")
         end_session(db, session_id, "revoked")
         audit.add(db, caller, "session.revoked", session_id)

@@ -72,12 +72,11 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
         limited, expires_at = caller.apps, _end_within(db, caller, wanted.expires_at)
         if wanted.apps is not None:
             limited = frozenset(apps.with_role(db, caller, app, "viewer").id for app in wanted.apps)
-        live = db.value(
+        sql = (
             "SELECT count(*) FROM api_keys WHERE developer_id = ? AND revoked_at IS NULL"
-            " AND (expires_at IS NULL OR expires_at > ?)",
-            account,
-            db.now,
+            " AND (expires_at IS NULL OR expires_at > ?)"
         )
+        live = db.value(sql, account, db.now)
         if live >= MOST_ACTIVE:
             detail = f"An account may have {MOST_ACTIVE} active API keys; revoke one first."
             raise Conflict("limit_reached", detail)
@@ -141,9 +140,8 @@ def revoke(db: Connection, caller: Caller, key_id: str) -> None:
 
 def is_known(db: Connection, secret: str) -> bool:
     """Whether this is an API key of the portal, active or revoked."""
-    return tokens.is_key(secret) and db.has(
-        "SELECT 1 FROM api_keys WHERE hash = ?", tokens.key_hash(secret)
-    )
+    sql = "SELECT 1 FROM api_keys WHERE hash = ?"
+    return tokens.is_key(secret) and db.has(sql, tokens.key_hash(secret))
 
 
 def report(db: Connection, caller: Caller, secret: str) -> bool:
@@ -188,12 +186,11 @@ def notify_of_expiring(env: Context) -> None:
     """Job: notify owners of keys that expire within a week, once for each key."""
     db = env.db.connection()
     with db.write():
-        ending = db.all(
+        sql = (
             "SELECT id, developer_id, name, prefix, expires_at FROM api_keys WHERE expires_at < ? AND expires_at > ?"
-            " AND revoked_at IS NULL AND notified_at IS NULL",
-            db.clock.now(NOTICE_SECONDS),
-            db.now,
+            " AND revoked_at IS NULL AND notified_at IS NULL"
         )
+        ending = db.all(sql, db.clock.now(NOTICE_SECONDS), db.now)
         for key_id, developer_id, name, prefix, expires_at in ending:
             db.update("api_keys", "id = ?", key_id, notified_at=db.now)
             events.add(

@@ -16,9 +16,8 @@ LIFE_SECONDS = 3600
 
 def exists(db: Connection) -> bool:
     """Whether the portal has an administrator."""
-    return db.has(
-        "SELECT EXISTS (SELECT 1 FROM developers WHERE role = 'admin' AND erased_at IS NULL)"
-    )
+    sql = "SELECT EXISTS (SELECT 1 FROM developers WHERE role = 'admin' AND erased_at IS NULL)"
+    return db.has(sql)
 
 
 def make_link(env: Context) -> str | None:

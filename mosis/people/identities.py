@@ -213,17 +213,15 @@ def unlink(db: Connection, caller: Caller, name: str) -> None:
                 f"{name} is the only way to sign in to this account; link another "
                 "provider or set a password first.",
             )
-        db.change(
-            "DELETE FROM identities WHERE developer_id = ? AND provider = ?", developer.id, name
-        )
+        sql = "DELETE FROM identities WHERE developer_id = ? AND provider = ?"
+        db.change(sql, developer.id, name)
         audit.add(db, caller, "identity.unlinked", developer.id, provider=name)
 
 
 def providers_of(db: Connection, developer_id: str) -> list[str]:
     """The names of the providers linked to an account, in the order of linking."""
-    rows = db.all(
-        "SELECT provider FROM identities WHERE developer_id = ? ORDER BY id", developer_id
-    )
+    sql = "SELECT provider FROM identities WHERE developer_id = ? ORDER BY id"
+    rows = db.all(sql, developer_id)
     return list(dict.fromkeys(row[0] for row in rows))
 
 

@@ -175,12 +175,11 @@ def prove_if_on(env: Context, db: Connection, caller: Caller, code: str | None) 
 def notify_of_failure(db: Connection, caller: Caller, developer_id: str) -> None:
     """Notify the owner, at most once an hour, that somebody knows the password and tries codes."""
     with db.write():
-        if not db.value(
+        sql = (
             "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'security.second_factor_failed'"
-            " AND created_at > ?",
-            developer_id,
-            db.clock.now(-NOTICE_SECONDS),
-        ):
+            " AND created_at > ?"
+        )
+        if not db.value(sql, developer_id, db.clock.now(-NOTICE_SECONDS)):
             facts = {"network": caller.network, "client": caller.client}
             events.add(db, developer_id, "security.second_factor_failed", **facts)
 

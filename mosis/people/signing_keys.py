@@ -30,14 +30,12 @@ def add(db: Connection, caller: Caller, name: str, public_key: str) -> SigningKe
     account = caller.account
     raw = packages.parse_public_key(public_key)
     with db.write():
-        if db.value(
-            "SELECT 1 FROM signing_keys WHERE developer_id = ? AND public_key = ?", account, raw
-        ):
+        sql = "SELECT 1 FROM signing_keys WHERE developer_id = ? AND public_key = ?"
+        if db.value(sql, account, raw):
             detail = "This key is registered already, or was registered and revoked."
             raise Conflict("signing_key_exists", detail)
-        live = db.value(
-            "SELECT count(*) FROM signing_keys WHERE developer_id = ? AND state = 'active'", account
-        )
+        sql = "SELECT count(*) FROM signing_keys WHERE developer_id = ? AND state = 'active'"
+        live = db.value(sql, account)
         if live >= MOST_ACTIVE:
             detail = f"An account may have {MOST_ACTIVE} active signing keys; revoke one first."
             raise Conflict("limit_reached", detail)

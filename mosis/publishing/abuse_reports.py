@@ -190,18 +190,16 @@ def _source(env: Context, name: str) -> str:
 
 def _check_room(db: Connection, app_id: str, source: str, verified: bool) -> bool:
     """Whether this is the first open report of the app. Raises Conflict `limit_reached`."""
-    of_source, of_both = db.one(
+    sql = (
         "SELECT count(*), coalesce(sum(app_id = ?), 0) FROM abuse_reports"
-        " WHERE source_hash = ? AND closed_at IS NULL",
-        app_id,
-        source,
+        " WHERE source_hash = ? AND closed_at IS NULL"
     )
-    of_app, of_class = db.one(
+    of_source, of_both = db.one(sql, app_id, source)
+    sql = (
         "SELECT count(*), coalesce(sum(verified = ?), 0) FROM abuse_reports"
-        " WHERE app_id = ? AND closed_at IS NULL",
-        int(verified),
-        app_id,
+        " WHERE app_id = ? AND closed_at IS NULL"
     )
+    of_app, of_class = db.one(sql, int(verified), app_id)
     if of_both >= MOST_OF_SOURCE_AND_APP or of_source >= MOST_OF_SOURCE:
         detail = "There are open reports from here already; a reviewer will read them."
         raise Conflict("limit_reached", detail)
@@ -218,11 +216,10 @@ def _check_room(db: Connection, app_id: str, source: str, verified: bool) -> boo
 def _announce(db: Connection, app_id: str, package_id: str, reason: str) -> None:
     """Notify every reviewer but the members of the app, a few times an hour."""
     for reviewer in review_notices.reviewers_of(db, app_id):
-        lately = db.value(
+        sql = (
             "SELECT count(*) FROM events WHERE developer_id = ? AND kind = 'report.waiting'"
-            " AND created_at > ?",
-            reviewer,
-            db.clock.now(-3600),
+            " AND created_at > ?"
         )
+        lately = db.value(sql, reviewer, db.clock.now(-3600))
         if lately < NOTICES_AN_HOUR:
             events.add(db, reviewer, "report.waiting", package_id=package_id, reason=reason)

@@ -70,12 +70,11 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
             "created_at": db.now,
             "updated_at": db.now,
         }
-        app = db.one(
+        sql = (
             f"INSERT INTO apps ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
-            f" ON CONFLICT (package_id) DO NOTHING RETURNING {columns(App)}",
-            *row.values(),
-            into=App,
+            f" ON CONFLICT (package_id) DO NOTHING RETURNING {columns(App)}"
         )
+        app = db.one(sql, *row.values(), into=App)
         if app is None:
             detail = "This package_id is taken; choose another, under a domain of yours."
             raise Conflict("package_id_taken", detail)
@@ -103,12 +102,11 @@ def with_role(db: Connection, caller: Caller, app: str, role: str) -> App:
     Raises NotFound for anybody who is no member, Denied `forbidden` for a lower role,
     `second_factor_missing`.
     """
-    row = db.one(
+    sql = (
         f"SELECT m.role, {columns(App, 'a')} FROM apps a LEFT JOIN app_members m"
-        f" ON m.app_id = a.id AND m.developer_id = ? WHERE a.{_name_column(app)} = ?",
-        caller.account,
-        app,
+        f" ON m.app_id = a.id AND m.developer_id = ? WHERE a.{_name_column(app)} = ?"
     )
+    row = db.one(sql, caller.account, app)
     if row is None or (caller.apps is not None and row[1] not in caller.apps):
         raise NotFound("app")
     members.require(row[0], role)

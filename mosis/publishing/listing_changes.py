@@ -71,12 +71,11 @@ def waiting(db: Connection, app_id: str) -> ListingChange | None:
 
 def latest_and_waiting(db: Connection, app_id: str) -> tuple[str | None, ListingChange | None]:
     """The newest published version of an app, and the change that waits for a reviewer."""
-    latest, change_id = db.one(
+    sql = (
         f"SELECT ({versions.LATEST}),"
-        " (SELECT id FROM listing_changes WHERE app_id = ? AND state = 'waiting')",
-        app_id,
-        app_id,
+        " (SELECT id FROM listing_changes WHERE app_id = ? AND state = 'waiting')"
     )
+    latest, change_id = db.one(sql, app_id, app_id)
     return latest, get(db, change_id) if change_id else None
 
 
@@ -89,9 +88,8 @@ def waiting_of(db: Connection, app_ids: list[str]) -> dict[str, ListingChange]:
 
 def get(db: Connection, change_id: str, app: App | None = None) -> ListingChange:
     """A change, with `app` only of that app. Raises NotFound."""
-    return db.get(
-        ListingChange, "id = ?1 AND (?2 IS NULL OR app_id = ?2)", change_id, app and app.id
-    )
+    where = "id = ?1 AND (?2 IS NULL OR app_id = ?2)"
+    return db.get(ListingChange, where, change_id, app and app.id)
 
 
 def of_app(db: Connection, app: App, paging: PageRequest) -> Page[ListingChange]:
@@ -106,14 +104,13 @@ def queue(db: Connection, caller: Caller, paging: PageRequest, state: str) -> Pa
         if state == "decided"
         else ("state = 'waiting'", "submitted_at", "ASC", ">", ("", ""))
     )
-    rows = db.select(
-        ListingChange,
+    where = (
         f"{condition} AND author_id <> ?1 AND NOT EXISTS (SELECT 1 FROM app_members m WHERE m.app_id ="
         f" listing_changes.app_id AND m.developer_id = ?1) AND ({column}, id) {beyond} (?2, ?3)"
-        f" ORDER BY {column} {order}, id {order} LIMIT ?4",
-        caller.account,
-        *(paging.after or start),
-        paging.limit + 1,
+        f" ORDER BY {column} {order}, id {order} LIMIT ?4"
+    )
+    rows = db.select(
+        ListingChange, where, caller.account, *(paging.after or start), paging.limit + 1
     )
     return page(rows, paging, lambda row: (getattr(row, column), row.id))
 
@@ -180,12 +177,11 @@ def withdraw(db: Connection, caller: Caller, change: ListingChange) -> None:
 
 def end_waiting(db: Connection, caller: Caller, developer_id: str) -> None:
     """Withdraw the waiting changes of the apps that belong to an account, in the running transaction."""
-    rows = db.all(
+    sql = (
         f"SELECT {columns(ListingChange, 'c')} FROM listing_changes c JOIN apps a ON a.id = c.app_id"
-        " WHERE c.state = 'waiting' AND a.developer_id = ?",
-        developer_id,
-        into=ListingChange,
+        " WHERE c.state = 'waiting' AND a.developer_id = ?"
     )
+    rows = db.all(sql, developer_id, into=ListingChange)
     for change in rows:
         withdraw(db, caller, change)
 
@@ -322,12 +318,11 @@ def _decide(
         decided_by=reviewer,
         decided_at=db.now,
     )
-    db.change(
+    sql = (
         "DELETE FROM listing_changes WHERE rowid IN (SELECT rowid FROM listing_changes"
-        " WHERE app_id = ? AND decided_at IS NOT NULL ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
-        app.id,
-        MOST_DECIDED,
+        " WHERE app_id = ? AND decided_at IS NOT NULL ORDER BY rowid DESC LIMIT -1 OFFSET ?)"
     )
+    db.change(sql, app.id, MOST_DECIDED)
 
 
 def _decided(change: ListingChange) -> Conflict:

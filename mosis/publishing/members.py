@@ -44,9 +44,8 @@ def own_app() -> Denied:
 
 def role_of(db: Connection, app_id: str, account: str) -> str | None:
     """The role of an account in an app; None if it is not a member."""
-    found: str | None = db.value(
-        "SELECT role FROM app_members WHERE app_id = ? AND developer_id = ?", app_id, account
-    )
+    sql = "SELECT role FROM app_members WHERE app_id = ? AND developer_id = ?"
+    found: str | None = db.value(sql, app_id, account)
     return found
 
 
@@ -79,13 +78,12 @@ def accounts_of(db: Connection, app_id: str, role: str) -> list[str]:
 def may_sign(db: Connection, app_id: str, signing_key_id: str) -> bool:
     """Whether a package of the app may be signed with this key: it is active, and its holder is a
     publisher or an owner of the app and not suspended."""
-    return db.has(
+    sql = (
         "SELECT 1 FROM signing_keys k JOIN developers d ON d.id = k.developer_id"
         " JOIN app_members m ON m.developer_id = k.developer_id AND m.app_id = ?"
-        " WHERE k.id = ? AND k.state = 'active' AND m.role <> 'viewer' AND d.suspended = 0",
-        app_id,
-        signing_key_id,
+        " WHERE k.id = ? AND k.state = 'active' AND m.role <> 'viewer' AND d.suspended = 0"
     )
+    return db.has(sql, app_id, signing_key_id)
 
 
 def add_events(

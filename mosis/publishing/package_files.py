@@ -121,9 +121,8 @@ def _unless_removed(db: Connection, version: HasPackage) -> Iterator[None]:
 
 
 def _check_not_removed(db: Connection, version: HasPackage) -> None:
-    state, removed_at = db.one(
-        "SELECT state, package_removed_at FROM versions WHERE id = ?", version.id
-    ) or (None, None)
+    sql = "SELECT state, package_removed_at FROM versions WHERE id = ?"
+    state, removed_at = db.one(sql, version.id) or (None, None)
     if removed_at is not None:
         detail = f"The package of this version was removed at {removed_at}: it is {state}, and was replaced or became old."
         raise Conflict("gone", detail)
@@ -185,7 +184,6 @@ def sweep(env: Context, app_id: str | None = None) -> int:
 
 def of_version(db: Connection, version_id: str) -> dict[str, tuple[str, str]]:
     """The pictures of a version that exists (`pictures`)."""
-    app_id, manifest, files = db.one(
-        "SELECT app_id, manifest, files FROM versions WHERE id = ?", version_id
-    )
+    sql = "SELECT app_id, manifest, files FROM versions WHERE id = ?"
+    app_id, manifest, files = db.one(sql, version_id)
     return pictures(app_id, version_id, json.loads(manifest), json.loads(files))

@@ -100,14 +100,13 @@ def check_takeover(db: Connection, config: Config, account: str, app_id: str) ->
     used = db.value("SELECT count(*) FROM apps WHERE developer_id = ?", account)
     if used >= config.account_apps:
         raise exceeded("apps", config.account_apps, used, "delete drafts that you do not need")
-    used_bytes, app_bytes = db.one(
+    sql = (
         "SELECT coalesce(sum(v.size_bytes) FILTER (WHERE a.developer_id = ?1), 0),"
         " coalesce(sum(v.size_bytes) FILTER (WHERE a.id = ?2), 0)"
         " FROM apps a JOIN versions v ON v.app_id = a.id"
-        " WHERE v.package_removed_at IS NULL AND (a.developer_id = ?1 OR a.id = ?2)",
-        account,
-        app_id,
+        " WHERE v.package_removed_at IS NULL AND (a.developer_id = ?1 OR a.id = ?2)"
     )
+    used_bytes, app_bytes = db.one(sql, account, app_id)
     if used_bytes + app_bytes > config.account_bytes:
         advice = f"this app has {app_bytes} bytes; ask the operator"
         raise exceeded("bytes", config.account_bytes, used_bytes, advice)
@@ -167,12 +166,11 @@ def expire_packages(env: Context) -> None:
 def rest_after_timeout(db: Connection, developer_id: str) -> None:
     """Delay further checks of this account, longer after each check within a day that timed out; in
     the running transaction, after the version has failed."""
-    times = db.value(
+    sql = (
         "SELECT count(*) FROM apps a JOIN versions v ON v.app_id = a.id, json_each(v.findings) f WHERE a.developer_id = ?"
-        " AND v.state = 'failed' AND v.created_at > ? AND f.value ->> '$.code' = 'check_timeout'",
-        developer_id,
-        db.clock.now(-24 * 3600),
+        " AND v.state = 'failed' AND v.created_at > ? AND f.value ->> '$.code' = 'check_timeout'"
     )
+    times = db.value(sql, developer_id, db.clock.now(-24 * 3600))
     jobs.rest(db, "checks", developer_id, FIRST_REST_SECONDS * 2 ** min(times - 1, 10))
 
 

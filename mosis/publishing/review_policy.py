@@ -185,21 +185,19 @@ def is_proven(env: Context, db: Connection, version: Version) -> bool:
     )
     if releases < least or first > db.clock.now(-RECORD_DAYS * DAY):
         return False
-    key_is_known = db.value(
+    sql = (
         "SELECT 1 FROM versions v JOIN reviews r ON r.version_id = v.id WHERE v.signing_key_id = ?"
-        " AND v.released = 1 AND r.state = 'approved' AND r.decided_by IS NOT NULL AND r.decided_at <= ?",
-        version.signing_key_id,
-        db.clock.now(-KEY_DAYS * DAY),
+        " AND v.released = 1 AND r.state = 'approved' AND r.decided_by IS NOT NULL AND r.decided_at <= ?"
     )
+    key_is_known = db.value(sql, version.signing_key_id, db.clock.now(-KEY_DAYS * DAY))
     return bool(key_is_known) and not _has_offended(db, signer)
 
 
 def _has_offended(db: Connection, account: str) -> bool:
     """Whether a version that the account signed was rejected lately, or an app of it is suspended."""
-    return db.has(
+    sql = (
         "SELECT 1 FROM versions v JOIN signing_keys k ON k.id = v.signing_key_id JOIN apps a ON a.id = v.app_id"
         " LEFT JOIN reviews r ON r.version_id = v.id AND r.state = 'rejected' AND r.decided_at > ?2"
-        " WHERE k.developer_id = ?1 AND (r.id IS NOT NULL OR a.suspended = 1) LIMIT 1",
-        account,
-        db.clock.now(-CLEAN_DAYS * DAY),
+        " WHERE k.developer_id = ?1 AND (r.id IS NOT NULL OR a.suspended = 1) LIMIT 1"
     )
+    return db.has(sql, account, db.clock.now(-CLEAN_DAYS * DAY))

@@ -107,13 +107,12 @@ def next_step(
 
 def median_wait_seconds(db: Connection) -> int | None:
     """The median time from submission to decision in the last 30 days; None without one."""
-    found: int | None = db.value(
+    sql = (
         "WITH waits AS (SELECT unixepoch(decided_at) - unixepoch(submitted_at) AS wait FROM reviews"
         " WHERE decided_at > ? AND decided_at <= ? AND state IN ('approved', 'rejected') AND decided_by IS NOT NULL)"
-        " SELECT wait FROM waits ORDER BY wait LIMIT 1 OFFSET (SELECT (count(*) - 1) / 2 FROM waits)",
-        db.clock.now(-30 * 24 * 3600),
-        db.clock.now(),
+        " SELECT wait FROM waits ORDER BY wait LIMIT 1 OFFSET (SELECT (count(*) - 1) / 2 FROM waits)"
     )
+    found: int | None = db.value(sql, db.clock.now(-30 * 24 * 3600), db.clock.now())
     return found
 
 

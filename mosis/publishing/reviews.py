@@ -76,12 +76,11 @@ def withdraw(db: Connection, caller: Caller, version: Version) -> Version:
 
 def take_back(db: Connection, caller: Caller, version: Version, move: str = "withdraw") -> Version:
     """As `withdraw`, in the running transaction."""
-    db.change(
+    sql = (
         "UPDATE reviews SET state = 'withdrawn', claimed_until = NULL, decided_at = ? WHERE version_id = ?"
-        " AND state IN ('waiting', 'claimed')",
-        db.now,
-        version.id,
+        " AND state IN ('waiting', 'claimed')"
     )
+    db.change(sql, db.now, version.id)
     nothing_more: dict[str, Any] = {
         "publish_at": None,
         "submit_when_ready": 0,
@@ -93,12 +92,11 @@ def take_back(db: Connection, caller: Caller, version: Version, move: str = "wit
 def end_unreleased(db: Connection, caller: Caller, developer_id: str) -> None:
     """Withdraw every version of an account that was never offered to devices, whatever its state
     (also while it is checked or scheduled); in the running transaction."""
-    for (version_id,) in db.all(
+    sql = (
         "SELECT v.id FROM versions v JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1"
-        " AND v.released = 0 AND v.state IN (SELECT value FROM json_each(?2))",
-        developer_id,
-        json.dumps(versions.MOVES["end"][0]),
-    ):
+        " AND v.released = 0 AND v.state IN (SELECT value FROM json_each(?2))"
+    )
+    for (version_id,) in db.all(sql, developer_id, json.dumps(versions.MOVES["end"][0])):
         version = versions.by_id(db, version_id)
         if version is not None:
             take_back(db, caller, version, "end")

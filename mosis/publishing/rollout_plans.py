@@ -257,13 +257,12 @@ def _step(db: Connection, plan: Plan, version: Version) -> bool:
 def _store(db: Connection, version: Version, plan: dict[str, Any]) -> None:
     halt_when = plan.get("halt_when")
     values = (json.dumps(plan["steps"]), None if halt_when is None else json.dumps(halt_when))
-    db.change(
+    sql = (
         "INSERT INTO rollout_plans (version_id, steps, halt_when) VALUES (?1, ?2, ?3)"
         " ON CONFLICT DO UPDATE SET steps = ?2, halt_when = ?3, state = 'waiting', steps_taken = 0,"
-        " next_step_at = NULL, watched_until = NULL",
-        version.id,
-        *values,
+        " next_step_at = NULL, watched_until = NULL"
     )
+    db.change(sql, version.id, *values)
     if not version.released:
         first = plan["steps"][0]["percent"]
         versions.set_columns(db, version.id, rollout_percent=first)

@@ -92,9 +92,8 @@ def _circumstances(db: Connection, version: Version) -> Iterator[Finding]:
     """Findings that follow from the app's history, not from the package."""
     before = versions.last_published(db, version)
     if before is None:
-        package_id, developer_id = db.one(
-            "SELECT package_id, developer_id FROM apps WHERE id = ?", version.app_id
-        )
+        sql = "SELECT package_id, developer_id FROM apps WHERE id = ?"
+        package_id, developer_id = db.one(sql, version.app_id)
         other = look_alikes.find(db, package_id, developer_id)
         if other is not None:
             detail = f"{package_id} is easily taken for {other}, which another developer publishes."

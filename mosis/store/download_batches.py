@@ -49,9 +49,8 @@ def sweep(env: Context) -> None:
     """Job of every hour: forget the ids of batches that no front end sends any more."""
     db = env.db.connection()
     with db.write():
-        db.change(
-            "DELETE FROM download_batches WHERE received_at < ?", db.clock.now(-KNOWN_DAYS * DAY)
-        )
+        sql = "DELETE FROM download_batches WHERE received_at < ?"
+        db.change(sql, db.clock.now(-KNOWN_DAYS * DAY))
 
 
 def report(env: Context) -> None:

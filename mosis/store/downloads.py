@@ -95,13 +95,12 @@ def count_download(
 
 def add_counts(db: Connection, day: str, counts: Mapping[str, int]) -> None:
     """Add {version id: count} to a day, in the running transaction; versions may be gone."""
-    db.change(
+    sql = (
         "INSERT INTO downloads (version_id, day, count)"
         " SELECT v.id, ?1, c.value FROM json_each(?2) c JOIN versions v ON v.id = c.key WHERE true"
-        " ON CONFLICT DO UPDATE SET count = count + excluded.count",
-        day,
-        json.dumps(counts),
+        " ON CONFLICT DO UPDATE SET count = count + excluded.count"
     )
+    db.change(sql, day, json.dumps(counts))
 
 
 def flush_downloads(env: Context) -> list[str]:
@@ -149,12 +148,11 @@ def add_up_days(db: Connection, version_id: str, before: str) -> None:
         if count is None:
             return
         db.change(f"DELETE FROM downloads WHERE {where}", *values)
-        db.change(
+        sql = (
             "INSERT INTO downloads (version_id, day, count) VALUES (?, '', ?)"
-            " ON CONFLICT DO UPDATE SET count = count + excluded.count",
-            version_id,
-            count,
+            " ON CONFLICT DO UPDATE SET count = count + excluded.count"
         )
+        db.change(sql, version_id, count)
 
 
 def sweep_packages(env: Context) -> None:
@@ -190,12 +188,11 @@ def _picture(
     env: Context, db: Connection, app_id: str, where: str, name: str, turn: Turn
 ) -> Picture:
     """Open a picture: of the bucket, or extracted at first use. The package signs its hash."""
-    row = db.one(
+    sql = (
         "SELECT v.id, v.manifest ->> ?1, v.files, v.created_at FROM listings l"
-        " JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2",
-        where,
-        app_id,
+        " JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2"
     )
+    row = db.one(sql, where, app_id)
     if row is None or row[1] is None:
         raise NotFound("picture")
     version_id, inside, files, created_at = row

@@ -111,19 +111,17 @@ def history(db: Connection, package_id: str, paging: PageRequest) -> Page[Versio
 
 def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
     """The versions that everybody is offered, the latest offer first, each with its app."""
-    rows = db.all(
+    sql = (
         f"SELECT {columns(Version)} FROM versions INDEXED BY versions_offered WHERE state = 'published'"
         " AND channel = 'stable' AND rollout_percent >= 100"
-        " AND app_id IN (SELECT app_id FROM listings) ORDER BY coalesce(offered_at, published_at) DESC, id DESC LIMIT ?",
-        most,
-        into=Version,
+        " AND app_id IN (SELECT app_id FROM listings) ORDER BY coalesce(offered_at, published_at) DESC, id DESC LIMIT ?"
     )
+    rows = db.all(sql, most, into=Version)
+    where = "app_id IN (SELECT value FROM json_each(?))"
     listings = {
         listing.app_id: listing
         for listing in db.select(
-            Listing,
-            "app_id IN (SELECT value FROM json_each(?))",
-            json.dumps(sorted({version.app_id for version in rows})),
+            Listing, where, json.dumps(sorted({version.app_id for version in rows}))
         )
     }
     return [(listings[version.app_id], version) for version in rows if version.app_id in listings]

@@ -88,9 +88,8 @@ def ages(db: Connection) -> list[int]:
 
 def rows(db: Connection) -> list[Published]:
     """The newest index of each cooldown."""
-    return db.all(
-        f"SELECT {columns(Published)} FROM signed_indexes ORDER BY min_age_days", into=Published
-    )
+    sql = f"SELECT {columns(Published)} FROM signed_indexes ORDER BY min_age_days"
+    return db.all(sql, into=Published)
 
 
 def current(env: Context, min_age_days: int) -> SignedIndex:

@@ -78,11 +78,10 @@ def _read(env: Context) -> Revisions:
             known.epoch, known.last = env.db.epoch, -1
         base = known.epoch * EPOCH
         known.store = (base + catalogue, base + counts)
-        rows = db.all(
-            "SELECT number, package_id FROM app_revisions WHERE number > ? ORDER BY number LIMIT ?",
-            known.last,
-            MOST_CHANGED + 1,
+        sql = (
+            "SELECT number, package_id FROM app_revisions WHERE number > ? ORDER BY number LIMIT ?"
         )
+        rows = db.all(sql, known.last, MOST_CHANGED + 1)
         if known.last < 0 or len(rows) + len(known.changed) > MOST_CHANGED:
             newest = db.value("SELECT coalesce(max(number), 0) FROM app_revisions")
             known.last, known.floor = newest, base + newest

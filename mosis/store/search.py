@@ -121,9 +121,8 @@ def _browse(db: Connection, paging: PageRequest, query: Query) -> Page[Listing]:
     column, direction, beyond = _ORDERS[query.order]
     where, values = ["true"], []
     if query.tag:
-        tagged = db.all(
-            "SELECT number FROM listing_tags WHERE tag = ? LIMIT ?", query.tag, CANDIDATES + 1
-        )
+        sql = "SELECT number FROM listing_tags WHERE tag = ? LIMIT ?"
+        tagged = db.all(sql, query.tag, CANDIDATES + 1)
         if len(tagged) <= CANDIDATES:
             return _sorted(db, paging, query, [number for (number,) in tagged])
         where.append(

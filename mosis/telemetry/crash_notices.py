@@ -138,9 +138,8 @@ def send_digest(env: Context, app_id: str, groups: list[str]) -> None:
 
 def _summary(telemetry: Connection, group: str) -> dict[str, Any] | None:
     """A group in the form of the digest; None if it was deleted."""
-    row = telemetry.one(
-        "SELECT type, message, count, reopened_at, frames FROM crash_groups WHERE id = ?", group
-    )
+    sql = "SELECT type, message, count, reopened_at, frames FROM crash_groups WHERE id = ?"
+    row = telemetry.one(sql, group)
     if row is None:
         return None
     versions = telemetry.all(

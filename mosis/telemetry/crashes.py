@@ -184,9 +184,8 @@ def shortened(document: dict[str, Any]) -> bool:
 
 
 def _check_quota(env: Context, sender: Sender, caller: Caller, device: str, now: int) -> None:
-    used = env.telemetry.connection().value(
-        "SELECT crash_reports FROM intake WHERE app = ? AND day = ?", sender.app, now // DAY
-    )
+    sql = "SELECT crash_reports FROM intake WHERE app = ? AND day = ?"
+    used = env.telemetry.connection().value(sql, sender.app, now // DAY)
     most = max(LEAST_REPORTS, env.config.telemetry_events_per_app // EVENTS_A_REPORT)
     if (used or 0) >= most:
         raise shares.used_up(

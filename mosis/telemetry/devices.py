@@ -75,9 +75,8 @@ def erase(env: Context, device_id: str) -> None:
         ):
             with db.write():
                 ids = json.dumps([number for (number,) in numbers])
-                db.change(
-                    "DELETE FROM crash_reports WHERE id IN (SELECT value FROM json_each(?))", ids
-                )
+                sql = "DELETE FROM crash_reports WHERE id IN (SELECT value FROM json_each(?))"
+                db.change(sql, ids)
         if known:
             with db.write():
                 db.change(f"DELETE FROM watched_days WHERE device IN {_GIVEN}", *_bound(known))

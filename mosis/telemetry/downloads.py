@@ -39,12 +39,11 @@ def add_up(env: Context) -> None:
     downloads.flush_downloads(env)
     after = ""
     while True:
-        rows = db.all(
+        sql = (
             "SELECT DISTINCT version_id FROM downloads WHERE day <> '' AND version_id > ?"
-            " ORDER BY version_id LIMIT ?",
-            after,
-            SLICE,
+            " ORDER BY version_id LIMIT ?"
         )
+        rows = db.all(sql, after, SLICE)
         if not rows:
             break
         _copy(env, [version_id for (version_id,) in rows])
@@ -102,10 +101,9 @@ def counts(
 
 def old_days(db: Connection, limit: int) -> list[tuple[int, int, str]]:
     """Rows that are older than RETENTION_DAYS."""
+    sql = "SELECT app, day, version FROM downloads WHERE day < ? LIMIT ?"
     rows: list[tuple[int, int, str]] = db.all(
-        "SELECT app, day, version FROM downloads WHERE day < ? LIMIT ?",
-        int(db.clock.time()) // DAY - RETENTION_DAYS,
-        limit,
+        sql, int(db.clock.time()) // DAY - RETENTION_DAYS, limit
     )
     return rows
 

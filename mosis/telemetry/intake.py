@@ -166,24 +166,22 @@ def find_sender(env: Context, package_id: str, version: str, caller: Caller) -> 
     key, revision = ("sender", package_id, version), env.db.data_version()
     row = env.cache.get(key, revision, again=True, room="senders")
     if row is None:
-        row = env.db.connection().one(
+        sql = (
             "SELECT a.id, a.published, (SELECT v.version FROM versions v WHERE v.app_id = a.id AND v.version = ?2 LIMIT 1)"
-            " FROM apps a WHERE a.package_id = ?1 AND a.suspended = 0",
-            package_id,
-            version,
+            " FROM apps a WHERE a.package_id = ?1 AND a.suspended = 0"
         )
+        row = env.db.connection().one(sql, package_id, version)
         if row is None:
             return None
         if row[2] is not None:  # unknown package ids are not cached
             env.cache.put(key, revision, row, len(package_id) + len(version), room="senders")
     if not row[1] and not _may_try(env, row[0], caller):
         return None
-    stored = env.telemetry.connection().one(
+    sql = (
         "SELECT a.id, a.enabled, a.usage_events, a.sample_rate, coalesce(i.events, 0), coalesce(i.stored_bytes, 0) FROM apps a"
-        " LEFT JOIN intake i ON i.app = a.id AND i.day = ? WHERE a.app_id = ?",
-        int(env.clock.time()) // DAY,
-        row[0],
+        " LEFT JOIN intake i ON i.app = a.id AND i.day = ? WHERE a.app_id = ?"
     )
+    stored = env.telemetry.connection().one(sql, int(env.clock.time()) // DAY, row[0])
     app, enabled, usage_events, sample_rate, *today = stored or (0, 1, 0, 1.0, 0, 0)
     return Sender(
         row[0], app, row[2] or OTHER, bool(enabled), bool(usage_events), sample_rate, *today

@@ -128,12 +128,11 @@ def catch_up(
 def advance(db: Connection) -> bool:
     """Add the next slice. Returns whether there may be more. Only the writing needs the lock."""
     summed_to = summed(db)
-    rows = db.all(
+    sql = (
         "SELECT id, source, device, coalesce(packed, events) FROM batches WHERE id > ?"
-        " ORDER BY id LIMIT ?",
-        summed_to,
-        SLICE,
+        " ORDER BY id LIMIT ?"
     )
+    rows = db.all(sql, summed_to, SLICE)
     if not rows:
         return False
     known = sources(db)

@@ -63,20 +63,18 @@ def begin(
 
 def end(db: Connection, app_id: str, version: str) -> None:
     """End the watch of a version, in the running transaction; its rows are deleted by retention."""
-    db.change(
+    sql = (
         "UPDATE watches SET ended = 1 WHERE version = ? AND ended = 0"
-        " AND app = (SELECT id FROM apps WHERE app_id = ?)",
-        version,
-        app_id,
+        " AND app = (SELECT id FROM apps WHERE app_id = ?)"
     )
+    db.change(sql, version, app_id)
 
 
 def end_others(db: Connection, watched: Iterable[tuple[str, str]]) -> None:
     """End every watch but those of these versions (app id, version): their plans are done or gone."""
     wanted = set(watched)
-    rows = db.all(
-        "SELECT a.app_id, w.version FROM watches w JOIN apps a ON a.id = w.app WHERE w.ended = 0"
-    )
+    sql = "SELECT a.app_id, w.version FROM watches w JOIN apps a ON a.id = w.app WHERE w.ended = 0"
+    rows = db.all(sql)
     gone = [row for row in rows if row not in wanted]
     if gone:
         with db.write():
@@ -98,17 +96,16 @@ def counts(db: Connection, watch: int) -> tuple[Counts, Counts]:
 def _counts(
     db: Connection, watch: int, version: str | None, by_events: bool, is_new: int
 ) -> Counts:
-    sessions, crashes, devices, crashed, *sums = db.one(
+    sql = (
         "SELECT coalesce(sum(sessions), 0), coalesce(sum(crashes), 0), count(*), coalesce(sum(crashes > 0), 0),"
         " coalesce(sum(s), 0), coalesce(sum(c), 0), coalesce(sum(c * c), 0), coalesce(sum(c * s), 0), coalesce(sum(s * s), 0)"
         f" FROM (SELECT sum({_SESSIONS}) AS sessions, sum({_CRASHED}) AS crashes, sum(min({_CRASHED}, ?4)) AS c,"
         # halting.bounded_sessions
         f" sum(iif({_CRASHED} > ?4, ?4 * ({_SESSIONS} + 1.0) / ({_CRASHED} + 1), {_SESSIONS})) AS s"
-        " FROM watched_days WHERE watch = ?1 AND is_new = ?3 GROUP BY device)",
-        watch,
-        int(by_events),
-        is_new,
-        halting.CRASHES_A_DAY,
+        " FROM watched_days WHERE watch = ?1 AND is_new = ?3 GROUP BY device)"
+    )
+    sessions, crashes, devices, crashed, *sums = db.one(
+        sql, watch, int(by_events), is_new, halting.CRASHES_A_DAY
     )
     return Counts(
         version,
@@ -125,9 +122,8 @@ def _counts(
 def watched(db: Connection) -> dict[tuple[int, str], list[Watched]]:
     """What is watched now, by app number and version."""
     found: dict[tuple[int, str], list[Watched]] = {}
-    for watch, app, version, previous, since in db.all(
-        "SELECT id, app, version, previous, since FROM watches WHERE ended = 0"
-    ):
+    sql = "SELECT id, app, version, previous, since FROM watches WHERE ended = 0"
+    for watch, app, version, previous, since in db.all(sql):
         found.setdefault((app, version), []).append(Watched(watch, 1, since))
         if previous is not None:
             found.setdefault((app, previous), []).append(Watched(watch, 0, since))
@@ -171,9 +167,8 @@ def add_report(db: Connection, app: int, version: str, device: bytes, at: int) -
 
 def is_full(db: Connection, watch: int, is_new: int) -> bool:
     """Whether no further device is counted."""
-    rows = db.value(
-        "SELECT count(*) FROM watched_days WHERE watch = ? AND is_new = ?", watch, is_new
-    )
+    sql = "SELECT count(*) FROM watched_days WHERE watch = ? AND is_new = ?"
+    rows = db.value(sql, watch, is_new)
     return int(rows) >= MOST_ROWS
 
 
@@ -195,12 +190,11 @@ def _add(
 
 def _find(db: Connection, app_id: str, version: str) -> tuple[int, int, int] | None:
     """The active watch of a version: (id, round, since)."""
-    found: tuple[int, int, int] | None = db.one(
+    sql = (
         "SELECT w.id, w.round, w.since FROM watches w JOIN apps a ON a.id = w.app"
-        " WHERE a.app_id = ? AND w.version = ? AND w.ended = 0",
-        app_id,
-        version,
+        " WHERE a.app_id = ? AND w.version = ? AND w.ended = 0"
     )
+    found: tuple[int, int, int] | None = db.one(sql, app_id, version)
     return found
 
 

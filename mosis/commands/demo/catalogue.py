@@ -50,9 +50,8 @@ def fill(env: Context, apps_count: int = APPS, worker: Worker | None = None) -> 
     Raises Conflict if the portal has apps, or had a demo.
     """
     db, rng, password = env.db.connection(), random.Random(20), secrets.token_urlsafe(12)  # noqa: S311
-    if db.value(
-        "SELECT 1 FROM apps UNION SELECT 1 FROM developers WHERE email LIKE '%@demo.example'"
-    ):
+    sql = "SELECT 1 FROM apps UNION SELECT 1 FROM developers WHERE email LIKE '%@demo.example'"
+    if db.value(sql):
         detail = "This portal has apps already; the demo only fills one without."
         raise Conflict("invalid_state", detail)
     password_hash = passwords.make_hash(password, env.password_cost)

@@ -96,11 +96,8 @@ def request_copy(db: Connection, actor: str) -> str:
     """Queue the job that makes a copy; the id of the job, which may already be waiting."""
     with db.write():
         job = jobs.add(db, "copy_database", unique_key="copy_database", actor=actor)
-        return job or str(
-            db.value(
-                "SELECT id FROM jobs WHERE unique_key = 'copy_database' AND state IN ('waiting', 'running')"
-            )
-        )
+        sql = "SELECT id FROM jobs WHERE unique_key = 'copy_database' AND state IN ('waiting', 'running')"
+        return job or str(db.value(sql))
 
 
 def make_by_job(env: Context, actor: str | None = None) -> None:

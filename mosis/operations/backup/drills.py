@@ -217,16 +217,11 @@ def _lost(restored: Connection, here: Path) -> dict[str, int]:
         " ESCAPE '!' AND name NOT LIKE '!_%' ESCAPE '!' AND name NOT LIKE 'listing_words%' ORDER BY name"
     )
     for (table,) in tables:
-        keys = [
-            name
-            for (name,) in restored.all(
-                "SELECT name FROM pragma_table_info(?, 'here') WHERE pk > 0 ORDER BY pk", table
-            )
-        ]
+        sql = "SELECT name FROM pragma_table_info(?, 'here') WHERE pk > 0 ORDER BY pk"
+        keys = [name for (name,) in restored.all(sql, table)]
         listed = ", ".join(keys) or "rowid"
-        count = restored.value(
-            f"SELECT count(*) FROM (SELECT {listed} FROM here.{table} EXCEPT SELECT {listed} FROM main.{table})"
-        )
+        sql = f"SELECT count(*) FROM (SELECT {listed} FROM here.{table} EXCEPT SELECT {listed} FROM main.{table})"
+        count = restored.value(sql)
         if count:
             lost[table] = int(count)
     return lost
