@@ -179,10 +179,8 @@ def open_files(config: Config) -> Files:
 
 def read_or_create_secret(path: Path, loss: str = "everybody has to sign in again") -> str:
     """The secret in this file, created at first use: 32 random bytes as text, mode 0600, flushed
-    before it is used.
-
-    Raises ConfigError if the file is damaged; `loss` is the consequence of removing it.
-    """
+    before it is used. Raises ConfigError if the file is damaged; `loss` is the consequence of
+    removing it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -40,10 +40,8 @@ SETUP = """\
 def migrate_databases(
     config: Config, file_system: Callable[[Path], str] = disk.file_system
 ) -> list[tuple[Path, int, int]]:
-    """Migrate both databases: (path, schema before, schema now) of each.
-
-    Raises MigrationError, PermissionError, and ConfigError for a network file system.
-    """
+    """Migrate both databases: (path, schema before, schema now) of each. Raises MigrationError,
+    PermissionError, and ConfigError for a network file system."""
     main, telemetry = config.database_path, config.telemetry_path
     for folder in (main.parent, telemetry.parent, config.packages_dir):
         folder.mkdir(parents=True, exist_ok=True)

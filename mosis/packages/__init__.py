@@ -79,9 +79,7 @@ def read_file(package: Path | BinaryIO, name: str, limit_bytes: int = 10 << 20) 
 
 def is_signed_by(package: Path | BinaryIO, raw_key: bytes) -> bool:
     """Whether this package, which was inspected before, is signed with this key (32 raw bytes).
-
-    Raises Unavailable `package_unavailable` if the package cannot be read any more.
-    """
+    Raises Unavailable `package_unavailable` if the package cannot be read any more."""
     try:
         found = signatures.read_signature(read_file(package, signatures.SIGNATURE))
         message = read_file(package, signatures.DIGESTS)

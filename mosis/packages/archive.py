@@ -59,11 +59,8 @@ class Archive:
 
     def blocks(self, member: Entry) -> Iterator[bytes]:
         """The content of a file, decompressed in small blocks, never more than its header states
-        and the limits allow.
-
-        Raises Unreadable (`zip_damaged`), after the last block at the latest, if it differs from
-        the headers.
-        """
+        and the limits allow. Raises Unreadable (`zip_damaged`), after the last block at the latest,
+        if it differs from the headers."""
         if member.size_bytes > FILE_BYTES:
             detail = f"{member.size_bytes} bytes unpacked, {FILE_BYTES} are allowed."
             raise Unreadable("file_too_large", detail, member.name)

@@ -78,11 +78,9 @@ class Files:
     def receive(
         self, body: Readable, limit_bytes: int, expected_bytes: int | None = None
     ) -> Received:
-        """Copy a body into incoming/, counting and hashing it, and flush the file.
-
-        Raises LimitReached `too_large`, Malformed if less than `expected_bytes` arrived,
-        Unavailable `no_space` or `package_unavailable` (a directory that cannot be written).
-        """
+        """Copy a body into incoming/, counting and hashing it, and flush the file. Raises
+        LimitReached `too_large`, Malformed if less than `expected_bytes` arrived, Unavailable
+        `no_space` or `package_unavailable` (a directory that cannot be written)."""
         # other servers store the body before they call the application
         self.check_upload(expected_bytes or 0)
         path = self.incoming / new_id()

@@ -201,10 +201,8 @@ def request_email_change(
     env: Context, db: Connection, caller: Caller, email: str, password: str | None
 ) -> None:
     """Mail the links. Nothing changes before the change is confirmed. An address that was never
-    verified gets no link to undo: it may belong to somebody else.
-
-    Raises Denied `invalid_credentials`, Conflict `email_taken`.
-    """
+    verified gets no link to undo: it may belong to somebody else. Raises Denied
+    `invalid_credentials`, Conflict `email_taken`."""
     developer = accounts.get(db, caller.account)
     passwords.require(password, developer.password_hash, env.password_cost)
     with db.write():
@@ -222,11 +220,8 @@ def _confirm_email_change(
 ) -> None:
     """Give the account its new address, which thereby counts as verified. The link alone is not
     sufficient: its receiver may be another person, whose address somebody entered for their own
-    account.
-
-    Raises Denied `invalid_token`, `forbidden`, `unauthenticated` or `invalid_credentials`, Conflict
-    `email_taken`.
-    """
+    account. Raises Denied `invalid_token`, `forbidden`, `unauthenticated` or `invalid_credentials`,
+    Conflict `email_taken`."""
     ticket = email_tokens.read(env, db, token, "change")
     developer = _owner(db, ticket, has_address=False)
     email_tokens.check_session(caller, developer.id)
@@ -248,10 +243,7 @@ def _confirm_email_change(
 def undo_email_change(env: Context, db: Connection, caller: Caller, token: str) -> None:
     """Give the account back to its previous mailbox: it has that address again and no password, and
     all its sessions, keys and other ways to sign in are revoked. A password-reset link is mailed
-    there.
-
-    Raises Denied `invalid_token`, Conflict `email_taken`.
-    """
+    there. Raises Denied `invalid_token`, Conflict `email_taken`."""
     with db.write():
         ticket = email_tokens.spend(env, db, token, "undo")
         developer = _owner(db, ticket, has_address=False)

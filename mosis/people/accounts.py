@@ -121,11 +121,8 @@ def register(
     name: str,
     invitation: str | None = None,
 ) -> SignedIn:
-    """Create an account and sign in; a verification link is mailed.
-
-    Raises Invalid (password), Conflict `email_taken`, Denied `registration_closed`, `invalid_token`
-    (invitation).
-    """
+    """Create an account and sign in; a verification link is mailed. Raises Invalid (password),
+    Conflict `email_taken`, Denied `registration_closed`, `invalid_token` (invitation)."""
     check_registration(env, invited=invitation is not None)
     check_password(password, email)
     password_hash = passwords.make_hash(password, env.password_cost)

@@ -40,10 +40,8 @@ def create(
     env: Context, db: Connection, caller: Caller, token: str, email: str, password: str, name: str
 ) -> SignedIn:
     """Create the first administrator and sign in. The address counts as verified, because only the
-    operator can read the portal's output.
-
-    Raises Denied `invalid_token`, Invalid (password), Conflict `email_taken`.
-    """
+    operator can read the portal's output. Raises Denied `invalid_token`, Invalid (password),
+    Conflict `email_taken`."""
     _check(env, db, token)
     accounts.check_password(password, email)
     password_hash = passwords.make_hash(password, env.password_cost)

@@ -80,10 +80,8 @@ def account_of(env: Context, db: Connection, ticket: str) -> str:
 
 def begin(env: Context, db: Connection, caller: Caller, password: str | None) -> bytes:
     """Create a secret for an authenticator app; it takes effect when `turn_on` gets a code of it.
-
     Raises Denied `invalid_credentials` without the account's password (a stolen session must not
-    lock the owner out), Conflict `invalid_state` if a second factor is on.
-    """
+    lock the owner out), Conflict `invalid_state` if a second factor is on."""
     stored = db.value("SELECT password_hash FROM developers WHERE id = ?", caller.account)
     passwords.require(password, stored, env.password_cost)
     with db.write():
@@ -104,9 +102,7 @@ def uri(env: Context, db: Connection, developer_id: str, secret: bytes) -> str:
 
 def turn_on(env: Context, db: Connection, caller: Caller, code: str) -> list[str]:
     """Turn the second factor on with the first code of the app: the recovery codes, shown once.
-
-    Raises Conflict `invalid_state` if it was not begun or is on, Denied `invalid_code`.
-    """
+    Raises Conflict `invalid_state` if it was not begun or is on, Denied `invalid_code`."""
     with db.write():
         found = find(db, caller.account)
         if found is None or found.confirmed_at:

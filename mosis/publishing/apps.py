@@ -204,10 +204,7 @@ def touch(db: Connection, app_id: str, **values: Any) -> None:
 
 def delete(db: Connection, caller: Caller, app: App) -> None:
     """Delete an app of which no version was ever published, in the running transaction; jobs remove
-    its package files.
-
-    Raises Conflict `invalid_state`.
-    """
+    its package files. Raises Conflict `invalid_state`."""
     if app.published:
         detail = "Versions of this app were published: yank them instead. You keep its package_id."
         raise InvalidState(detail, app.status)

@@ -41,11 +41,8 @@ class Invitation(Record, table="app_invitations"):
 
 def send(db: Connection, caller: Caller, app: App, email: str, role: str) -> Invitation:
     """Invite the owner of this mailbox to work on an app, in the running transaction. An earlier
-    invitation of the same address is void.
-
-    Raises Conflict `already_member` or `limit_reached`, Denied `suspended`. Whether there is an
-    account with this address is not disclosed.
-    """
+    invitation of the same address is void. Raises Conflict `already_member` or `limit_reached`,
+    Denied `suspended`. Whether there is an account with this address is not disclosed."""
     members.check_open(db, app.id)
     members.check_room(db, app.id, _member_with(db, app, email))
     sql = "DELETE FROM app_invitations WHERE app_id = ? AND email = ? AND transfer = 0"
@@ -58,11 +55,8 @@ def send(db: Connection, caller: Caller, app: App, email: str, role: str) -> Inv
 
 def offer(db: Connection, caller: Caller, app: App, email: str) -> Invitation:
     """Offer an app to the owner of this mailbox, in the running transaction. Nothing changes until
-    that account accepts; an earlier offer is void.
-
-    Raises Conflict `invalid_state` if the app belongs to that account, Conflict `limit_reached`,
-    Denied `suspended`.
-    """
+    that account accepts; an earlier offer is void. Raises Conflict `invalid_state` if the app
+    belongs to that account, Conflict `limit_reached`, Denied `suspended`."""
     members.check_open(db, app.id)
     if _member_with(db, app, email) == app.developer_id:
         raise InvalidState("The app belongs to this account already.", app.status)
@@ -99,10 +93,8 @@ def cancel(db: Connection, caller: Caller, invitation: Invitation) -> None:
 
 
 def read(env: Context, db: Connection, caller: Caller, token: str) -> tuple[Invitation, App]:
-    """The open invitation with this token, and its app, for the account with its address.
-
-    Raises NotFound for any other account too: who finds a token learns nothing from it.
-    """
+    """The open invitation with this token, and its app, for the account with its address. Raises
+    NotFound for any other account too: who finds a token learns nothing from it."""
     try:
         invitation_id = tokens.read_ticket(env.secret, token)
     except Denied:

@@ -174,11 +174,9 @@ def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
 
 
 def remove(db: Connection, caller: Caller, member: Member) -> None:
-    """Remove a member, in the running transaction; the caller may be that member. Requests that are running
-    with the member's rights or keys and was never published is refused from now on.
-
-    Raises Conflict `last_owner`, Denied `suspended`.
-    """
+    """Remove a member, in the running transaction; the caller may be that member. Requests that are
+    running with the member's rights or keys and was never published is refused from now on. Raises
+    Conflict `last_owner`, Denied `suspended`."""
     check_open(db, member.app_id)
     if member.role == "owner":
         _pass_on(db, member)

@@ -75,9 +75,7 @@ def open_file(
 ) -> BinaryIO:
     """Open the package file for reading; waits for the bucket, in this turn, if it is not on this
     machine. With `anew`, its hash is verified even if the file is unchanged since the last time.
-
-    Raises Conflict `gone` if it was removed, Unavailable `package_unavailable`.
-    """
+    Raises Conflict `gone` if it was removed, Unavailable `package_unavailable`."""
     with _unless_removed(db, version):
         place, size = path(env, db, version), version.size_bytes
         return env.files.open(place, size, version.sha256, anew=anew, name=name(version), turn=turn)

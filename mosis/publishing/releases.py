@@ -29,11 +29,9 @@ def publish(
     env: Context, db: Connection, caller: Caller, version: Version, publication: Publication
 ) -> Version:
     """Publish a version, now or at `publish_at`. A halted version is published at once, to the
-    previous share of devices or a larger one.
-
-    Raises Conflict `invalid_state`, `version_code_not_higher` or `signing_key_revoked`, Denied
-    `suspended`, Unavailable `package_unavailable`.
-    """
+    previous share of devices or a larger one. Raises Conflict `invalid_state`,
+    `version_code_not_higher` or `signing_key_revoked`, Denied `suspended`, Unavailable
+    `package_unavailable`."""
     package_files.verify_file(env, db, version)
     percent = publication.rollout_percent
     with db.write():

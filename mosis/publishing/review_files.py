@@ -80,11 +80,8 @@ def open_file(
     turn: Turn = JOBS,
 ) -> Content:
     """The content of a file on one side. It is copied to a temporary file without a name, so that a
-    slow reader holds no memory.
-
-    Raises NotFound, Conflict `gone` if the package was removed, Unavailable `package_unavailable`
-    or `no_space`.
-    """
+    slow reader holds no memory. Raises NotFound, Conflict `gone` if the package was removed,
+    Unavailable `package_unavailable` or `no_space`."""
     source, size_bytes, sha256 = _find(db, version, path, side)
     env.files.check_room(size_bytes)
     copy = tempfile.TemporaryFile(dir=env.files.incoming)

@@ -186,11 +186,8 @@ def claim(db: Connection, caller: Caller, review: Review) -> Review:
 
 def release(db: Connection, caller: Caller, review: Review) -> Review:
     """Return a claimed review to the queue; it keeps its place. Administrators may release the
-    claims of others.
-
-    Raises Conflict `already_decided` if it is decided or claimed by another reviewer. A waiting
-    review stays as it is.
-    """
+    claims of others. Raises Conflict `already_decided` if it is decided or claimed by another
+    reviewer. A waiting review stays as it is."""
     with db.write():
         sql = (
             "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL WHERE id = ? AND state = 'claimed'"

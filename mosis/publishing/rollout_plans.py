@@ -91,11 +91,9 @@ def get(db: Connection, version_id: str) -> Plan:
 
 
 def put(db: Connection, caller: Caller, version: Version, plan: dict[str, Any]) -> Plan:
-    """Give a version a plan, or another one, in the running transaction. A published version goes on
-    from its share: steps up to it count as taken, the next one comes after its time from now.
-
-    Raises Conflict `invalid_state` for a version that will never be published.
-    """
+    """Give a version a plan, or another one, in the running transaction. A published version goes
+    on from its share: steps up to it count as taken, the next one comes after its time from now.
+    Raises Conflict `invalid_state` for a version that will never be published."""
     if version.state in ("failed", "rejected", "withdrawn"):
         raise versions.not_allowed(version, "rollout-plan")
     _store(db, version, plan)

@@ -18,10 +18,7 @@ ERRORS_IN_EVENT = 5
 
 def check(env: Context, version_id: str) -> None:
     """Job of an upload: run the checks of the package; the version becomes ready or failed. Safe to
-    run twice.
-
-    Raises Unavailable `package_unavailable`, ChecksUnavailable: the job is retried.
-    """
+    run twice. Raises Unavailable `package_unavailable`, ChecksUnavailable: the job is retried."""
     db = env.db.connection()
     version = versions.by_id(db, version_id)
     if version is None or version.state != "checking":

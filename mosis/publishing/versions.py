@@ -125,10 +125,8 @@ def upload(
     signing_keys: Mapping[str, bytes],
 ) -> Created:
     """Make a version of a package that has been received. `signing_keys` are those that may sign it
-    (`signing_keys.that_sign`). After COMMIT the file lies under its final name; its checks are a job.
-
-    Raises Invalid `package_rejected` with every finding, Unavailable, and as `create`.
-    """
+    (`signing_keys.that_sign`). After COMMIT the file lies under its final name; its checks are a
+    job. Raises Invalid `package_rejected` with every finding, Unavailable, and as `create`."""
     package = packages.inspect(received.path, package_id=app.package_id, keys=signing_keys)
     version_id = new_id()
     with package_files.stored(env, db, app.id, version_id, package, received), db.write():
@@ -151,12 +149,10 @@ def create(
     upload: Upload,
     version_id: str,
 ) -> Created:
-    """Record an inspected package with this id, in the running transaction. Uploading the same bytes again
-    returns the existing version.
-
-    Raises Conflict `version_exists`, `version_code_not_higher` or `quota_exceeded`, Invalid
-    `package_rejected` if the signing key was revoked during the inspection, Denied `trusted_only`.
-    """
+    """Record an inspected package with this id, in the running transaction. Uploading the same
+    bytes again returns the existing version. Raises Conflict `version_exists`,
+    `version_code_not_higher` or `quota_exceeded`, Invalid `package_rejected` if the signing key was
+    revoked during the inspection, Denied `trusted_only`."""
     apps.check_uploader(caller, app)
     if not members.may_sign(db, app.id, package.signing_key_id):
         raise packages.signature_refused()
@@ -220,10 +216,7 @@ def _insert(
 
 def get(db: Connection, app: App, version: str) -> Version:
     """A version of an app by its id or version string. If several have had this version string, the
-    current one, else the newest.
-
-    Raises NotFound.
-    """
+    current one, else the newest. Raises NotFound."""
     where = (
         "app_id = ?1 AND (id = ?2 OR version = ?2) ORDER BY (id = ?2) DESC, (state IN ('failed',"
         " 'rejected', 'withdrawn') AND released = 0), id DESC LIMIT 1"

@@ -63,10 +63,7 @@ class _Cached:
 
 def index_keys(env: Context) -> list[IndexKey]:
     """The keys that sign now, the current one first; created if there are none. Keys whose
-    announcement has ended are dropped.
-
-    Raises ConfigError if the file is damaged.
-    """
+    announcement has ended are dropped. Raises ConfigError if the file is damaged."""
     path, now = _path(env), env.clock.now()
     try:
         state = path.stat()

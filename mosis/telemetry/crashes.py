@@ -76,10 +76,7 @@ class Report:
 
 def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Receipt:
     """Store one report. A repetition (same device, time and place) counts once; a report that is
-    too long is shortened.
-
-    Raises as intake.take: Invalid, LimitReached, Unavailable.
-    """
+    too long is shortened. Raises as intake.take: Invalid, LimitReached, Unavailable."""
     cut = shortened(document)
     document = check(document, CRASH, moment_findings)
     at = timestamps.seconds(document["timestamp"]) or 0

@@ -87,11 +87,9 @@ class Receipt:
 
 
 def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Receipt:
-    """Store a batch of events. The receipt states what became of them.
-
-    Raises Invalid if the batch itself does not fit, LimitReached `rate_limited` if the app, the
-    network or the device has sent too much, Unavailable.
-    """
+    """Store a batch of events. The receipt states what became of them. Raises Invalid if the batch
+    itself does not fit, LimitReached `rate_limited` if the app, the network or the device has sent
+    too much, Unavailable."""
     document = check(document, BATCH)
     sender = find_sender(env, document["app_id"], document["app_version"], caller)
     if sender is None:

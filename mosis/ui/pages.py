@@ -263,10 +263,8 @@ class Page:
                 self._new_cookie = (token, tokens.REFRESH_SECONDS)
 
     def read_form(self) -> None:
-        """Read the form, which must have been served to this browser by this portal.
-
-        Raises Denied `cross_site` or `form_expired`, Malformed.
-        """
+        """Read the form, which must have been served to this browser by this portal. Raises Denied
+        `cross_site` or `form_expired`, Malformed."""
         self.check_origin()
         self.form = forms.read()
         self.check_form_token(self.form.get(forms.TOKEN_FIELD))

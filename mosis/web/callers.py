@@ -74,10 +74,8 @@ class Callers:
         return caller
 
     def count(self, limit: str, caller: Caller) -> None:
-        """Count the request, for the account or, without one, for the address.
-
-        Raises LimitReached `rate_limited`.
-        """
+        """Count the request, for the account or, without one, for the address. Raises LimitReached
+        `rate_limited`."""
         environ = bottle.request.environ
         memory = environ.get("mosis.memory", {})
         if limit == "none" or "until" in memory:  # it has been counted before it waited

@@ -94,10 +94,8 @@ class Retry:
 
     def earlier_response(self, content: bytes) -> bottle.HTTPResponse | None:
         """Called before anything is changed, with everything that identifies the request. Returns
-        the stored response to send again; None for the first request.
-
-        Raises Conflict `idempotency_in_progress`, Invalid `idempotency_key_reused`.
-        """
+        the stored response to send again; None for the first request. Raises Conflict
+        `idempotency_in_progress`, Invalid `idempotency_key_reused`."""
         if self._key is None:
             return None
         request, env = bottle.request, self._retries.env

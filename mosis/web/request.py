@@ -36,11 +36,8 @@ def read_header(environ: Mapping[str, Any], variable: str) -> str:
 
 def read_declared(operation: Operation, further: FurtherRules | None) -> Any:
     """Read the body as the operation declares it: a JSON object, or one of the other forms that it
-    allows (a form, compressed, an array of objects).
-
-    Raises Malformed `malformed_json`, `malformed_request` or `unsupported_media_type`, LimitReached
-    `too_large`, Invalid.
-    """
+    allows (a form, compressed, an array of objects). Raises Malformed `malformed_json`,
+    `malformed_request` or `unsupported_media_type`, LimitReached `too_large`, Invalid."""
     assert operation.body is not None
     if operation.gzip_limit_bytes:
         return _packed_json(operation.gzip_limit_bytes)
@@ -132,10 +129,7 @@ def read_form_pairs() -> list[tuple[str, str]]:
 
 def _packed_json(limit_bytes: int) -> dict[str, Any]:
     """The JSON object of a body that may be compressed with gzip, not validated; compressed and
-    decompressed size are limited to `limit_bytes`.
-
-    Raises Malformed, LimitReached `too_large`.
-    """
+    decompressed size are limited to `limit_bytes`. Raises Malformed, LimitReached `too_large`."""
     body = read_body(limit_bytes)
     coding = _coding()
     if coding in ("gzip", "x-gzip"):

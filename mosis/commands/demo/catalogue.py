@@ -45,10 +45,7 @@ _PERMISSIONS = {
 
 def fill(env: Context, apps_count: int = APPS, worker: Worker | None = None) -> str:
     """Create developers, apps, versions and downloads, the same for every portal. Returns a
-    summary.
-
-    Raises Conflict if the portal has apps, or had a demo.
-    """
+    summary. Raises Conflict if the portal has apps, or had a demo."""
     db, rng, password = env.db.connection(), random.Random(20), secrets.token_urlsafe(12)  # noqa: S311
     sql = "SELECT 1 FROM apps UNION SELECT 1 FROM developers WHERE email LIKE '%@demo.example'"
     if db.value(sql):
