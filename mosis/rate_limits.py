@@ -71,6 +71,7 @@ POLICIES = {
     "listing": Policy(
         20, 60
     ),  # changes of published listings by an account; each invalidates cached responses
+    "names": Policy(10, 86_400),  # changes of an account's name; the store and reviewers see each
     "sign_in": Policy(10, 300),  # for an account from one network
     "sign_in_network": Policy(100, 300),  # from one network
     "sign_in_all": Policy(1200, 60),  # on the whole portal: the number that two cores can hash

@@ -157,6 +157,13 @@ KINDS: dict[str, Kind] = {
         "Change it and save it again:",
         "/console/apps/{package_id}",
     ),
+    "listing.developer_changed": Kind(
+        REVIEWERS + " who are not members of the app",
+        "name account_id before before_id apps look_alike",
+        "The store shows {package_id} under the developer {name} now, before under {before}.",
+        "Published apps of that account: {apps}; a similar name in the store: {look_alike}. The page of the app:",
+        "/app/{package_id}",
+    ),
     "report.waiting": Kind(
         REVIEWERS + " who are not members of the app",
         "reason",

@@ -18,7 +18,7 @@ from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import email_tokens, revocation, second_factor
-from mosis.publishing import listing_changes, reviews
+from mosis.publishing import listing_changes, members, reviews
 from mosis.records import dataclass
 
 GRACE_SECONDS = 10  # a client that lost the response to a refresh may retry for this long
@@ -266,8 +266,10 @@ def change(db: Connection, caller: Caller, changes: dict[str, Any]) -> Developer
     """Change the caller's own name, in the running transaction."""
     account = caller.account
     if "name" in changes:
+        before = get(db, account)
         db.update("developers", "id = ?", account, name=changes["name"])
         audit.add(db, caller, "account.changed", account, fields=sorted(changes))
+        members.announce_name(db, account, (account, before.name))
     return get(db, account)
 
 

@@ -27,6 +27,10 @@ FORMER = "A former developer"  # the name of an erased account
 # Where the events of other accounts name an account (?1); `kind` first, because it is quick to compare.
 MENTIONS = (
     "UPDATE events SET data = json_set(data, '$.name', ?2) WHERE kind LIKE 'app.member_%' AND data ->> 'account_id' = ?1",
+    "UPDATE events SET data = json_set(data, '$.name', ?2) WHERE kind = 'listing.developer_changed'"
+    " AND data ->> 'account_id' = ?1",
+    "UPDATE events SET data = json_set(data, '$.before', ?2) WHERE kind = 'listing.developer_changed'"
+    " AND data ->> 'before_id' = ?1",
     "UPDATE events SET data = json_set(data, '$.by', ?2) WHERE kind = 'app.released' AND data ->> 'by_id' = ?1",
     "UPDATE events SET data = json_set(data, '$.email', ?2) WHERE kind IN ('app.member_invited', 'app.transfer_offered')"
     f" AND data ->> 'email' = {VERIFIED} COLLATE NOCASE",

@@ -17,7 +17,7 @@ from mosis.context import Context
 from mosis.database import Connection, Record, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first, page
 from mosis.errors import Conflict, NotFound
-from mosis.publishing import apps, members, review_notices
+from mosis.publishing import apps, members
 from mosis.publishing.apps import App
 from mosis.records import dataclass
 
@@ -215,7 +215,7 @@ def _check_room(db: Connection, app_id: str, source: str, verified: bool) -> boo
 
 def _announce(db: Connection, app_id: str, package_id: str, reason: str) -> None:
     """Notify every reviewer but the members of the app, a few times an hour."""
-    for reviewer in review_notices.reviewers_of(db, app_id):
+    for reviewer in members.reviewers_of(db, app_id):
         sql = (
             "SELECT count(*) FROM events WHERE developer_id = ? AND kind = 'report.waiting'"
             " AND created_at > ?"

@@ -53,6 +53,18 @@ def find_name(db: Connection, name: str, developer_id: str) -> str | None:
     return next((str(other) for other, its in rows if name_skeleton(its) == wanted), None)
 
 
+def find_developer(db: Connection, name: str, developer_id: str) -> str | None:
+    """The name of another account with published apps that this one is easily taken for; None if
+    there is none."""
+    wanted = name_skeleton(name)
+    sql = (
+        "SELECT name FROM developers d WHERE id <> ? AND erased_at IS NULL AND length(name) BETWEEN ? AND ?"
+        " AND EXISTS (SELECT 1 FROM apps WHERE developer_id = d.id AND published = 1) ORDER BY id"
+    )
+    rows = db.all(sql, developer_id, len(name) // 2 - 3, 2 * len(name) + 3)
+    return next((str(other) for (other,) in rows if name_skeleton(other) == wanted), None)
+
+
 def name_skeleton(name: str) -> str:
     """The same text for names that look the same: `B\u0430nk of X` (with a Cyrillic letter) and `bank-of-x`."""
     folded = unicodedata.normalize("NFKD", name).translate(_CAPITALS).casefold().translate(_LETTERS)

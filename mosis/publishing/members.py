@@ -12,9 +12,11 @@ from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, NotFound
+from mosis.publishing import look_alikes
 from mosis.records import dataclass
 
 ROLES = ("viewer", "publisher", "owner")  # each includes the one before
+MOST_REVIEWERS = 100  # number of reviewers that are notified
 MOST = 20  # members of one app; each may have ten signing keys, which an upload is compared with
 
 
@@ -211,11 +213,52 @@ def remove_all(db: Connection, app_id: str) -> None:
 def belong_to(db: Connection, app_id: str, account: str) -> None:
     """Make another owner the account that the app belongs to, in the running transaction. Its
     packages stay where they are: the path keeps the id of the first owner."""
+    before = db.one(
+        "SELECT d.id, d.name FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.id = ?",
+        app_id,
+    )
     sql = (
         "UPDATE apps SET first_owner_id = coalesce(first_owner_id, developer_id), developer_id = ?,"
         " transferred_at = ?, updated_at = ? WHERE id = ?"
     )
     db.change(sql, account, db.now, db.now, app_id)
+    announce_name(db, account, before, app_id)
+
+
+def announce_name(
+    db: Connection, account: str, before: tuple[str, str], app_id: str | None = None
+) -> None:
+    """Notify the reviewers that the store shows published apps of an account under another name than
+    `before` (id and name of an account), in the running transaction: names are shown at once, and one
+    that reviewers have never seen could imitate another developer's. `app_id`: only that app."""
+    name = db.value("SELECT name FROM developers WHERE id = ?", account)
+    sql = (
+        "SELECT count(*), package_id, max(id) FROM apps"
+        " WHERE developer_id = ?1 AND published = 1 AND (?2 IS NULL OR id = ?2)"
+    )
+    shown, package_id, newest_id = db.one(sql, account, app_id)
+    if not shown or name == before[1]:
+        return
+    facts = {"name": name, "account_id": account, "before": before[1], "before_id": before[0]}
+    like = look_alikes.find_developer(db, name, account) or "none"
+    for reviewer in reviewers_of(db, newest_id):
+        kind = "listing.developer_changed"
+        events.add(db, reviewer, kind, package_id=package_id, apps=shown, look_alike=like, **facts)
+
+
+def reviewers_of(db: Connection, app_id: str) -> list[str]:
+    """The reviewers that are notified about an app: all but its members."""
+    return [each for each in reviewers(db) if role_of(db, app_id, each) is None]
+
+
+def reviewers(db: Connection) -> list[str]:
+    """The accounts that are notified as reviewers."""
+    rows = db.all(
+        "SELECT id FROM developers WHERE role IN ('reviewer', 'admin') AND suspended = 0"
+        " AND erased_at IS NULL ORDER BY id LIMIT ?",
+        MOST_REVIEWERS,
+    )
+    return [reviewer for (reviewer,) in rows]
 
 
 def check_open(db: Connection, app_id: str) -> None:

@@ -11,14 +11,13 @@ from mosis.publishing import members
 from mosis.publishing.versions import Version
 
 DIGEST_AFTER_SECONDS = 3600
-MOST_REVIEWERS = 100  # number of reviewers that are notified
 MOST_IN_DIGEST = 20
 
 
 def announce(db: Connection, version: Version, review_id: str, because: list[str]) -> None:
-    """Notify reviewers who are not members of a waiting version, now and by a digest later."""
+    """Notify all reviewers but the app's members of a waiting version; a digest follows."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", version.app_id)
-    for reviewer in reviewers_of(db, version.app_id):
+    for reviewer in members.reviewers_of(db, version.app_id):
         events.add(
             db,
             reviewer,
@@ -35,7 +34,7 @@ def announce_listing(db: Connection, app_id: str, change_id: str, because: list[
     """As `announce`, for a listing change. One that follows another of the same app within an hour,
     which was withdrawn or decided, is only named in the digest."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
-    for reviewer in reviewers_of(db, app_id):
+    for reviewer in members.reviewers_of(db, app_id):
         sql = (
             "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'listing.waiting' AND package_id = ?"
             " AND created_at > ? LIMIT 1"
@@ -60,7 +59,7 @@ def send_digests(env: Context) -> None:
     """Job: notify each reviewer which of the versions and listing changes since the last digest still
     wait. Safe to run twice: the digest itself marks where the next one begins."""
     db = env.db.connection()
-    for reviewer in _reviewers(db):
+    for reviewer in members.reviewers(db):
         with db.write():
             waiting = _waiting(db, reviewer)
             if not waiting:
@@ -74,21 +73,6 @@ def send_digests(env: Context) -> None:
                 hours=max(1, round((seconds(db.now) - seconds(oldest)) / 3600)),
                 reviews=waiting[:MOST_IN_DIGEST],
             )
-
-
-def reviewers_of(db: Connection, app_id: str) -> list[str]:
-    """The reviewers that are notified about an app: all but its members."""
-    return [each for each in _reviewers(db) if members.role_of(db, app_id, each) is None]
-
-
-def _reviewers(db: Connection) -> list[str]:
-    """The accounts that are notified as reviewers."""
-    rows = db.all(
-        "SELECT id FROM developers WHERE role IN ('reviewer', 'admin') AND suspended = 0"
-        " AND erased_at IS NULL ORDER BY id LIMIT ?",
-        MOST_REVIEWERS,
-    )
-    return [reviewer for (reviewer,) in rows]
 
 
 def _waiting(db: Connection, reviewer: str) -> list[dict[str, Any]]:
