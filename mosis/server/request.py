@@ -147,13 +147,11 @@ class Request:
             self.refuse(Unavailable("no_space", "The body cannot be stored now; try again later."))
         except Exception:
             log.exception("unhandled exception while a request was parsed")
-            self.refuse(
-                PortalError(
-                    "internal",
-                    "An unexpected error occurred; the operator finds it "
-                    "in the log under this request id.",
-                )
+            detail = (
+                "An unexpected error occurred; the operator finds it "
+                "in the log under this request id."
             )
+            self.refuse(PortalError("internal", detail))
         return len(data)
 
     def refuse(self, error: PortalError) -> None:
@@ -225,9 +223,8 @@ class Request:
         line, _, block = head.partition(b"\r\n")
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
-            raise MalformedRequest(
-                "The first line must be METHOD, path and HTTP/1.1, with one space between."
-            )
+            detail = "The first line must be METHOD, path and HTTP/1.1, with one space between."
+            raise MalformedRequest(detail)
         command, target, minor = match.groups()
         self.command, self.request_uri = command.decode(), target.decode("latin-1")
         # A higher minor version is answered as the highest that is known (RFC 9110, section 2.5).
@@ -265,10 +262,8 @@ class Request:
             self.version == "1.1"
             and headers.get("EXPECT", "100-continue").lower() != "100-continue"
         ):
-            raise Malformed(
-                "expectation_failed",
-                "The only supported expectation is 100-continue; leave Expect out.",
-            )
+            detail = "The only supported expectation is 100-continue; leave Expect out."
+            raise Malformed("expectation_failed", detail)
         host = headers.get("HOST")
         if (host is None and self.version == "1.1") or (
             host is not None and not _HOST.fullmatch(host)
@@ -306,12 +301,11 @@ class Request:
         if admission.holds_share:
             self._share = self.bounds.shares.take(self.account, BODIES_OF_ONE)
             if self._share is None:
-                raise LimitReached(
-                    "too_many_uploads",
+                detail = (
                     f"{BODIES_OF_ONE} uploads of your account are running; try again "
-                    "when one has finished.",
-                    retry_after_seconds=RETRY_SECONDS,
+                    "when one has finished."
                 )
+                raise LimitReached("too_many_uploads", detail, retry_after_seconds=RETRY_SECONDS)
         self._spool = Spool(self.bounds.temporary_dir)
         self._receiver = (
             ChunkedReceiver(self._spool) if chunked else FixedStreamReceiver(size, self._spool)
@@ -354,10 +348,8 @@ class Request:
         if method:
             self.command = method[0].decode()  # HEAD is refused without a body
         if method and 2 * len(line) > limit:
-            return LimitReached(
-                "uri_too_long",
-                f"The head of a request may be at most {limit} bytes long; send long lists in a body.",
-            )
+            detail = f"The head of a request may be at most {limit} bytes long; send long lists in a body."
+            return LimitReached("uri_too_long", detail)
         return LimitReached(
             "header_too_large", f"The head of a request may be at most {limit} bytes long."
         )
@@ -368,8 +360,7 @@ class Request:
 
 
 def _fields(block: bytes) -> dict[str, str]:
-    """The header fields under their WSGI names without HTTP_. Raises Malformed `ambiguous_request` (RFC 9112, section
-    5)."""
+    """The header fields as WSGI names without HTTP_. Raises `ambiguous_request` (RFC 9112, 5)."""
     fields: dict[str, str] = {}
     for line in block.split(b"\r\n") if block else ():
         match = _FIELD.fullmatch(line)

@@ -61,8 +61,7 @@ _BOTTLES_CODES = {
 
 
 class Portal(bottle.Bottle):
-    """Bottle with the portal's paths: /v1, request ids, one log line per request, and its own error
-    format."""
+    """Bottle with the portal's paths (/v1), request ids, log lines, and errors."""
 
     def __init__(
         self,
@@ -277,8 +276,7 @@ class Portal(bottle.Bottle):
         return None
 
     def _is_answered_without_route(self, environ: Mapping[str, Any], code: str) -> bool:
-        """OPTIONS of an address (RFC 9110, section 9.3.7), and redirects of addresses with a
-        surplus slash at the end."""
+        """OPTIONS of an address (RFC 9110, 9.3.7), and redirects that remove a slash at the end."""
         response, method, path = bottle.response, environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if method == "OPTIONS" and code == "method_not_allowed":
             response.status = 204
@@ -374,8 +372,7 @@ def _allowed() -> str:
 
 
 def _is_for_people(environ: Mapping[str, Any]) -> bool:
-    """Whether an error is shown as a page: errors of pages, and of unknown addresses outside /v1/
-    if a browser requests them."""
+    """Whether an error is a page: of pages, and of unknown addresses that a browser requests."""
     route = environ.get("bottle.route")
     if route is not None:
         return bool(route.config.get("page"))

@@ -200,9 +200,8 @@ def updates(env: Context, db: Connection) -> bytes:
     pairs = [pair.rpartition(":") for pair in query.get("pkgs", "").split(",") if pair]
     installed = {package_id: _code(digits) for package_id, _, digits in pairs}
     if len(pairs) > store_updates.MOST_APPS or -1 in installed.values():
-        raise MalformedRequest(
-            f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3."
-        )
+        detail = f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3."
+        raise MalformedRequest(detail)
     if len(installed) < len(pairs):
         raise MalformedRequest("pkgs names an app more than once.")
     return shown_updates(env, db, installed, read_device(query, read_age()))
@@ -250,9 +249,8 @@ def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
     if device.channel not in CHANNELS:
         raise MalformedRequest(choices.one_of(device.channel, CHANNELS, "channel"))
     if len(device.id) > store_updates.LONGEST_DEVICE:
-        raise MalformedRequest(
-            f"device may have at most {store_updates.LONGEST_DEVICE} characters."
-        )
+        detail = f"device may have at most {store_updates.LONGEST_DEVICE} characters."
+        raise MalformedRequest(detail)
     if device.mosis_version and not packages.is_version(device.mosis_version):
         raise MalformedRequest("mosis_version must be a semantic version such as 1.4.0.")
     return device
@@ -261,8 +259,7 @@ def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
 def shown_updates(
     env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> bytes:
-    """The response, joined from parts that stay with the cached offers: most devices ask about the
-    same versions."""
+    """The response, joined from parts of cached offers: most devices ask about the same."""
     offers = store_updates.updates(env, db, installed, device)
     for offer in offers:
         if not offer.shown:
@@ -384,8 +381,7 @@ def screenshot(
 
 
 def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
-    """A picture; cached without limit if the address names its version, as in responses, otherwise
-    for an hour."""
+    """A picture; cached without limit if the address names its version, else for an hour."""
     named = bottle.request.query.get("v") == found.version_id
     return send_file(
         found.file,
@@ -409,10 +405,8 @@ def opened(path: Path) -> BinaryIO:
     try:
         return open(path, "rb")
     except FileNotFoundError:
-        raise Unavailable(
-            "package_unavailable",
-            "This file was just replaced by a newer one; send the request again.",
-        ) from None
+        detail = "This file was just replaced by a newer one; send the request again."
+        raise Unavailable("package_unavailable", detail) from None
 
 
 def package_path(of: Listing | Offer) -> str:
