@@ -107,7 +107,7 @@ class Server:
             self.url = self.url.replace("http:", "https:")
 
     def __enter__(self) -> Any:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.005,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -23,7 +23,7 @@ import inspect
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -89,17 +89,13 @@ class Portal(bottle.Bottle):
         self,
         path: str,
         method: str = "GET",
-        callback: Callable[..., Any] | None = None,
-        skip: list[type] | None = None,
+        *,
+        callback: Callable[..., Any],
+        skip: Sequence[type] = (),
         **options: Any,
-    ) -> Any:
-        """Add a line to the URL table; a decorator without `callback`. `skip`: plugin classes."""
-
-        def add(handler: Callable[..., Any]) -> Callable[..., Any]:
-            self.add_route(Route(self, path, method, handler, skip or [], options))
-            return handler
-
-        return add(callback) if callback else add
+    ) -> None:
+        """Add a line to the URL table. `skip` lists classes of plugins."""
+        self.add_route(Route(self, path, method, callback, skip, options))
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Replaces Bottle.wsgi: also assigns the request id, splits the path, and records the response."""

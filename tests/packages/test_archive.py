@@ -240,8 +240,9 @@ def many(count: int, size: int = 0) -> bytes:
 
 def total(size: int) -> bytes:
     """A good package whose files have so many bytes in all, MANIFEST.MF included."""
-    big = {f"big/{number:02}.txt": noise(10 * MIB) for number in range(19)}
-    used = sum(len(each) for each in files({**big, "big/19.txt": b"", "big/20.txt": b""}).values())
+    names = [f"big/{number:02}.txt" for number in range(21)]
+    big = dict.fromkeys(names[:19], noise(10 * MIB))
+    used = sum(len(each) for each in files(dict.fromkeys(names, b"")).values()) + 19 * 10 * MIB
     left = size - used
     return raw_zip(
         entries(
