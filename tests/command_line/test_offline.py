@@ -320,7 +320,7 @@ def test_with_the_standard_library_alone(offline: Mosis, python: str) -> None:
     def run(*arguments: str) -> str:
         command = [python, "-I", "-S", str(path), *arguments]
         with ended(offline.start(*arguments, program=command[: -len(arguments)])) as process:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=280)
         assert process.returncode == 0, (out, err)
         return out
 
@@ -344,7 +344,7 @@ def test_with_the_standard_library_alone(offline: Mosis, python: str) -> None:
             bad.writestr(entry, content)
     command = [python, "-I", "-S", str(path)]
     with ended(offline.start("verify", "bad.mosis", program=command)) as process:
-        assert "signature_invalid" in process.communicate(timeout=120)[0]
+        assert "signature_invalid" in process.communicate(timeout=280)[0]
 
 
 def test_an_old_python_is_refused_with_a_message(offline: Mosis) -> None:
