@@ -42,8 +42,7 @@ class _Room:
         return entry
 
     def put(self, key: Hashable, entry: Entry, limit_bytes: float) -> None:
-        """Store an entry, and evict others until all fit. A new revision of a protected entry is
-        protected too."""
+        """Store an entry and evict others until all fit; protected entries stay protected."""
         if key in self.proven:
             old = self.proven.pop(key)
             self.proven_bytes += entry[1] - old[1]
@@ -86,8 +85,7 @@ class RevisionCache:
         return sum(room.size_bytes for room in self._rooms.values())
 
     def get(self, key: Hashable, revision: Hashable, *, again: bool = False, room: str = "") -> Any:
-        """The value, or None. With `again`, the caller will ask a second time after a miss; only
-        that one is counted as a miss."""
+        """The value, or None. `again`: the caller asks again after a miss; only that is counted."""
         with self._lock:
             entry = self._rooms[room].use(key, revision)
             if entry is None:

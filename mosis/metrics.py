@@ -41,8 +41,7 @@ class _Times:
 
 
 class MetricsRegistry:
-    """Counters and request durations of this process since its start, shared by all threads.
-    `readings` are called on each scrape."""
+    """Counters and durations of this process; `readings` are called on each scrape."""
 
     def __init__(self) -> None:
         self.readings: list[Callable[[], Iterable[Family]]] = []
@@ -68,8 +67,7 @@ class MetricsRegistry:
         return iter(found)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Record a response. `route` is a rule of the URL table, so that the number of label sets
-        is bounded."""
+        """Record a response; `route` is a rule of the URL table, which bounds the label sets."""
         bucket = bisect_left(BUCKETS, seconds)
         with self._lock:
             self._requests[method, route, status] = (

@@ -115,7 +115,10 @@ class System:
         return self._memory("status", "VmHWM")
 
     def _memory(self, file: str, name: str) -> float:
-        texts = [Path(f"/proc/{pid}/{file}").read_text() for pid in self.pids]
+        texts = []
+        for pid in self.pids:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a check that ended
+                texts.append(Path(f"/proc/{pid}/{file}").read_text())
         return (
             sum(
                 int(each)

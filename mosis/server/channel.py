@@ -216,8 +216,7 @@ class Channel(HTTPChannel):
             self.handle_close()
 
     def update_debt(self, now: float) -> None:
-        """Update `debt_seconds`. Bytes that the client's kernel has acknowledged count as read
-        (tcp(7), SIOCOUTQ)."""
+        """Update `debt_seconds`; acknowledged bytes count as read (tcp(7), SIOCOUTQ)."""
         if self._fileno is None:
             return
         if self.total_outbufs_len:
@@ -258,8 +257,7 @@ class Channel(HTTPChannel):
         return bool(self.requests) and not self.pending
 
     def is_slow(self, now: float) -> bool:
-        """Whether the client pipelines, or reads a response or sends a body more slowly than the
-        minimum rate."""
+        """Whether the client pipelines, or reads or sends more slowly than the minimum rate."""
         if self.pending:
             return True
         if self.total_outbufs_len:

@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 
-from mosis.errors import LimitReached, Malformed, PortalError, Unavailable
+from mosis.errors import LimitReached, Malformed, MalformedRequest, PortalError, Unavailable
 from mosis.records import dataclass
 from mosis.server.lanes import Share, Shares
 
@@ -147,13 +147,11 @@ class Request:
             self.refuse(Unavailable("no_space", "The body cannot be stored now; try again later."))
         except Exception:
             log.exception("unhandled exception while a request was parsed")
-            self.refuse(
-                PortalError(
-                    "internal",
-                    "An unexpected error occurred; the operator finds it "
-                    "in the log under this request id.",
-                )
+            detail = (
+                "An unexpected error occurred; the operator finds it "
+                "in the log under this request id."
             )
+            self.refuse(PortalError("internal", detail))
         return len(data)
 
     def refuse(self, error: PortalError) -> None:
@@ -225,10 +223,8 @@ class Request:
         line, _, block = head.partition(b"\r\n")
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
-            raise Malformed(
-                "malformed_request",
-                "The first line must be METHOD, path and HTTP/1.1, with one space between.",
-            )
+            detail = "The first line must be METHOD, path and HTTP/1.1, with one space between."
+            raise MalformedRequest(detail)
         command, target, minor = match.groups()
         self.command, self.request_uri = command.decode(), target.decode("latin-1")
         # A higher minor version is answered as the highest that is known (RFC 9110, section 2.5).
@@ -252,11 +248,9 @@ class Request:
         elif self.command == "OPTIONS" and target == "*":
             path = "*"
         else:
-            raise Malformed(
-                "malformed_request", "The request target must be a path that begins with a slash."
-            )
+            raise MalformedRequest("The request target must be a path that begins with a slash.")
         if "#" in target:
-            raise Malformed("malformed_request", "The request target must not have a fragment (#).")
+            raise MalformedRequest("The request target must not have a fragment (#).")
         if "%" in path:
             path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
         self.path = "/" + path.lstrip("/") if path.startswith("//") else path
@@ -268,10 +262,8 @@ class Request:
             self.version == "1.1"
             and headers.get("EXPECT", "100-continue").lower() != "100-continue"
         ):
-            raise Malformed(
-                "expectation_failed",
-                "The only supported expectation is 100-continue; leave Expect out.",
-            )
+            detail = "The only supported expectation is 100-continue; leave Expect out."
+            raise Malformed("expectation_failed", detail)
         host = headers.get("HOST")
         if (host is None and self.version == "1.1") or (
             host is not None and not _HOST.fullmatch(host)
@@ -309,12 +301,11 @@ class Request:
         if admission.holds_share:
             self._share = self.bounds.shares.take(self.account, BODIES_OF_ONE)
             if self._share is None:
-                raise LimitReached(
-                    "too_many_uploads",
+                detail = (
                     f"{BODIES_OF_ONE} uploads of your account are running; try again "
-                    "when one has finished.",
-                    retry_after_seconds=RETRY_SECONDS,
+                    "when one has finished."
                 )
+                raise LimitReached("too_many_uploads", detail, retry_after_seconds=RETRY_SECONDS)
         self._spool = Spool(self.bounds.temporary_dir)
         self._receiver = (
             ChunkedReceiver(self._spool) if chunked else FixedStreamReceiver(size, self._spool)
@@ -333,9 +324,7 @@ class Request:
             taken += size
             self.wire_bytes += size
             if receiver.error:
-                raise Malformed(
-                    "malformed_request", f"The chunked body cannot be read: {receiver.error.body}."
-                )
+                raise MalformedRequest(f"The chunked body cannot be read: {receiver.error.body}.")
             if len(spool) > self.limit_bytes:
                 raise self._too_large()
             self.completed = receiver.completed
@@ -349,9 +338,7 @@ class Request:
         """Every chunk costs processor time: long size lines and many small chunks are refused."""
         too_long = len(receiver.control_line) > LONGEST_LINE or len(receiver.trailer) > LONGEST_LINE
         if too_long or self.wire_bytes - len(spool) > SPARE_FRAMING + len(spool) // 16:
-            raise Malformed(
-                "malformed_request", "The chunked body has too much framing; send larger chunks."
-            )
+            raise MalformedRequest("The chunked body has too much framing; send larger chunks.")
 
     def _head_too_large(self, head: bytes) -> LimitReached:
         """414 where the request line takes most of the head (RFC 9110, section 15.5.15), else 431 (RFC 6585)."""
@@ -361,10 +348,8 @@ class Request:
         if method:
             self.command = method[0].decode()  # HEAD is refused without a body
         if method and 2 * len(line) > limit:
-            return LimitReached(
-                "uri_too_long",
-                f"The head of a request may be at most {limit} bytes long; send long lists in a body.",
-            )
+            detail = f"The head of a request may be at most {limit} bytes long; send long lists in a body."
+            return LimitReached("uri_too_long", detail)
         return LimitReached(
             "header_too_large", f"The head of a request may be at most {limit} bytes long."
         )
@@ -375,8 +360,7 @@ class Request:
 
 
 def _fields(block: bytes) -> dict[str, str]:
-    """The header fields under their WSGI names without HTTP_. Raises Malformed `ambiguous_request` (RFC 9112, section
-    5)."""
+    """The header fields as WSGI names without HTTP_. Raises `ambiguous_request` (RFC 9112, 5)."""
     fields: dict[str, str] = {}
     for line in block.split(b"\r\n") if block else ():
         match = _FIELD.fullmatch(line)

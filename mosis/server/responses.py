@@ -38,10 +38,8 @@ class Response:
 
 def internal() -> PortalError:
     """The error for what nobody has thought of."""
-    return PortalError(
-        "internal",
-        "An unexpected error occurred; the operator finds it in the log under this request id.",
-    )
+    detail = "An unexpected error occurred; the operator finds it in the log under this request id."
+    return PortalError("internal", detail)
 
 
 class Head:
@@ -238,8 +236,7 @@ class Cached(Head, Task):
 
 
 class Refusal(Head, ErrorTask):
-    """Answers a request that does not reach the application: a problem (RFC 9457) and a log line;
-    the connection is closed."""
+    """Answers a request that does not reach the application, with a problem, and closes."""
 
     @property
     def has_body(self) -> bool:

@@ -151,16 +151,15 @@ def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tu
 
 def _read(db: Connection, package_ids: list[str]) -> dict[str, tuple[tuple[Offer, Needs], ...]]:
     """What devices can be offered of these apps, by package id, newest first."""
-    rows = db.all(
+    sql = (
         "SELECT a.package_id, a.id, a.developer_id, v.id, v.version, v.version_code, v.channel, v.rollout_percent, v.size_bytes,"
         " v.sha256, v.permissions, v.min_mosis_version, v.release_notes, v.published_at, v.security"
         " FROM json_each(?) asked CROSS JOIN apps a ON a.package_id = asked.value"
         " JOIN developers d ON d.id = a.developer_id JOIN versions v ON v.app_id = a.id"
         " WHERE a.suspended = 0 AND d.suspended = 0 AND v.state = 'published'"
-        " ORDER BY a.package_id, v.version_code DESC, v.channel DESC",
-        json.dumps(package_ids),
-        into=Offer,
+        " ORDER BY a.package_id, v.version_code DESC, v.channel DESC"
     )
+    rows = db.all(sql, json.dumps(package_ids), into=Offer)
     return {
         package_id: _reachable(offers, db.clock.now(-LONGEST_AGE_DAYS * 86_400))
         for package_id, offers in groupby(rows, key=lambda offer: offer.package_id)

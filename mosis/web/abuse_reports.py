@@ -7,18 +7,18 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import abuse_reports, apps
 from mosis.publishing.abuse_reports import OUTCOMES, REASONS, ReportedApp
-from mosis.validation import Json, Schema, required_text
+from mosis.validation import Json, Schema, choice, required_text
 from mosis.web.auth import EMAIL
 from mosis.web.request import listed, read_choice, read_page, spend
 from mosis.web.schemas import each, list_of, one_of, only, operation, shape, shown
 
 REPORT: Schema = {
-    "reason": {"type": "string", "required": True, "allowed": list(REASONS)},
+    "reason": choice(REASONS, required=True),
     "text": required_text(2000),
     "email": {name: rule for name, rule in EMAIL.items() if name != "required"},
 }
 CLOSE: Schema = {
-    "outcome": {"type": "string", "required": True, "allowed": list(OUTCOMES)},
+    "outcome": choice(OUTCOMES, required=True),
     "comment": required_text(500),
     "newest": {"type": "integer", "required": True, "min": 1, "max": (1 << 53) - 1},
 }

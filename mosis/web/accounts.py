@@ -9,23 +9,20 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import accounts, identities, personal_data, second_factor
 from mosis.people.accounts import Developer
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, choice, text
 from mosis.validation.names import NAME
 from mosis.web.request import listed, read_page, require_match, spend
 from mosis.web.schemas import each, extended_with, list_of, many, one_of, operation, shape, shown
 
 CHANGE: Schema = {
-    "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": NAME},
+    "name": text(100, minlength=1, regex=NAME),
     "mail": {
         "type": "dict",
-        "keysrules": {"type": "string", "allowed": sorted(events.KINDS)},
+        "keysrules": choice(sorted(events.KINDS)),
         "valuesrules": {"type": "boolean"},
     },
 }
-ERASE: Schema = {
-    "password": {"type": "string", "nullable": True, "maxlength": 1024},
-    "apps": {"type": "string", "allowed": ["keep", "withdraw"]},
-}
+ERASE: Schema = {"password": text(1024, nullable=True), "apps": choice(("keep", "withdraw"))}
 
 DEVELOPER = shape(
     "Developer",
@@ -71,8 +68,10 @@ def me(db: Connection, caller: Caller) -> Json:
 
 
 @operation(OWN, body=CHANGE, matches=True)
-def change(db: Connection, caller: Caller, body: Json) -> Json:
+def change(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Change the caller's name, or which kinds of notifications are mailed."""
+    if "name" in body:
+        spend(env, "names", caller.account)
     with db.write():
         require_match(lambda: _own(db, accounts.get(db, caller.account)))
         mail = body.pop("mail", None)

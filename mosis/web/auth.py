@@ -11,37 +11,23 @@ from mosis.credentials import tokens, totp
 from mosis.database import Connection
 from mosis.people import accounts, second_factor
 from mosis.people.accounts import Session, SignedIn
-from mosis.validation import Finding, Json, findings_of, names, required_text
+from mosis.validation import Finding, Json, findings_of, names, required_text, text
 from mosis.validation.names import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
 from mosis.web.request import created, listed, read_page, spend
 from mosis.web.schemas import extended_with, list_of, operation, shape, shown
 
-EMAIL = {
-    "type": "string",
-    "required": True,
-    "minlength": 3,
-    "maxlength": 254,
-    "regex": EMAIL_ADDRESS,
-}
-PASSWORD = {"type": "string", "required": True, "minlength": 10, "maxlength": 1024}
+EMAIL = text(254, required=True, minlength=3, regex=EMAIL_ADDRESS)
+PASSWORD = text(1024, required=True, minlength=10)
 NAME = required_text(100, names.NAME)
-SECOND_FACTOR_CODE = {"type": "string", "required": True, "minlength": 6, "maxlength": 40}
-TICKET = {"type": "string", "required": True, "maxlength": 100}
+SECOND_FACTOR_CODE = text(40, required=True, minlength=6)
+TICKET = text(100, required=True)
 
-REGISTER = {
-    "email": EMAIL,
-    "password": PASSWORD,
-    "name": NAME,
-    "invitation": {"type": "string", "maxlength": 100},
-}
-LOGIN = {
-    "email": {"type": "string", "required": True, "maxlength": 254},
-    "password": {"type": "string", "required": True, "maxlength": 1024},
-}
+REGISTER = {"email": EMAIL, "password": PASSWORD, "name": NAME, "invitation": text(100)}
+LOGIN = {"email": text(254, required=True), "password": text(1024, required=True)}
 SECOND_STEP = {"ticket": TICKET, "code": SECOND_FACTOR_CODE}
-REFRESH = {"refresh_token": {"type": "string", "required": True, "maxlength": 200}}
+REFRESH = {"refresh_token": text(200, required=True)}
 LOGOUT = {"everywhere": {"type": "boolean"}}
 
 TOKENS = shape(

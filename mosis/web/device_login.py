@@ -13,7 +13,7 @@ from mosis.credentials.oauth.trusted import LONGEST
 from mosis.database import Connection
 from mosis.errors import Malformed
 from mosis.people import device_login, trusted_publishers
-from mosis.validation import Finding, Json, Schema, finding, required_text, some_of
+from mosis.validation import Finding, Json, Schema, choice, finding, required_text, some_of, text
 from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
 from mosis.web.auth import SECOND_FACTOR_CODE, TOKENS, spend_code
@@ -23,22 +23,22 @@ from mosis.web.schemas import operation, shape, shown
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 BEGIN = {
     "client_name": required_text(100, NAME),
-    "client_id": {"type": "string", "maxlength": 100},
+    "client_id": text(100),
     "scopes": some_of(SCOPES),
-    "scope": {"type": "string", "maxlength": 500},
+    "scope": text(500),
 }
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
 TOKEN: Schema = {
-    "grant_type": {"type": "string", "required": True, "maxlength": 100},
-    "device_code": {"type": "string", "maxlength": 100},
-    "client_id": {"type": "string", "maxlength": 100},
-    "subject_token": {"type": "string", "maxlength": LONGEST},
-    "subject_token_type": {"type": "string", "allowed": [ID_TOKEN]},
-    "audience": {"type": "string", "maxlength": 255},
+    "grant_type": text(100, required=True),
+    "device_code": text(100),
+    "client_id": text(100),
+    "subject_token": text(LONGEST),
+    "subject_token_type": choice((ID_TOKEN,)),
+    "audience": text(255),
 }
 APPROVE = {
-    "user_code": {"type": "string", "required": True, "minlength": 8, "maxlength": 20},
+    "user_code": text(20, required=True, minlength=8),
     "approve": {"type": "boolean", "required": True},
     "code": SECOND_FACTOR_CODE | {"required": False},
 }
@@ -74,11 +74,8 @@ def _token_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding
     if "grant_type" not in fields:
         return
     if fields["grant_type"] not in (GRANT, EXCHANGE_GRANT):
-        raise Malformed(
-            "unsupported_grant_type",
-            f"grant_type must be {GRANT} or {EXCHANGE_GRANT}.",
-            error="unsupported_grant_type",
-        )
+        detail = f"grant_type must be {GRANT} or {EXCHANGE_GRANT}."
+        raise Malformed("unsupported_grant_type", detail, error="unsupported_grant_type")
     exchanged = ("subject_token", "subject_token_type", "audience")
     for name in exchanged if fields["grant_type"] == EXCHANGE_GRANT else ("device_code",):
         if name not in fields:

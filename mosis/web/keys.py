@@ -12,7 +12,7 @@ from mosis.caller import ROLES, SCOPES, Caller
 from mosis.context import Context
 from mosis.credentials.scanners import ScannerKeys
 from mosis.database import Connection
-from mosis.errors import Denied, Malformed
+from mosis.errors import Denied, MalformedRequest
 from mosis.people import api_keys as keys
 from mosis.people import signing_keys
 from mosis.people.api_keys import ApiKey, NewKey
@@ -22,10 +22,12 @@ from mosis.validation import (
     Finding,
     Json,
     Schema,
+    choice,
     finding,
     findings_of,
     required_text,
     some_of,
+    text,
     timestamps,
 )
 from mosis.validation.names import NAME
@@ -41,22 +43,22 @@ API_KEY: Schema = {
         "nullable": True,
         "minlength": 1,
         "maxlength": 100,
-        "schema": {"type": "string", "maxlength": 255},
+        "schema": text(255),
     },
     "expires_at": timestamps.RULES | {"nullable": True},
-    "role": {"type": "string", "allowed": list(ROLES)},
+    "role": choice(ROLES),
 }
-REPORT: Schema = {"key": {"type": "string", "required": True, "maxlength": 200}}
+REPORT: Schema = {"key": text(200, required=True)}
 # https://docs.github.com/en/code-security/secret-scanning/secret-scanning-partner-program
 MATCH: Schema = {
-    "token": {"type": "string", "required": True, "maxlength": 10_000},
-    "type": {"type": "string", "required": True, "maxlength": 200},
-    "url": {"type": "string", "nullable": True, "maxlength": 10_000},
-    "source": {"type": "string", "nullable": True, "maxlength": 200},
+    "token": text(10_000, required=True),
+    "type": text(200, required=True),
+    "url": text(10_000, nullable=True),
+    "source": text(200, nullable=True),
 }
 SIGNING_KEY = {
     "name": required_text(100, NAME),
-    "public_key": {"type": "string", "required": True, "minlength": 1, "maxlength": 2000},
+    "public_key": text(2000, required=True, minlength=1),
 }
 
 KEY = shape(
@@ -77,17 +79,8 @@ PUBLIC_KEY = shape(
 )
 VERIFIED = shape("SignatureCheck", "signing_key_id fingerprint version_id version verified:bool")
 OF_VERIFY: Schema = {
-    "app": {
-        "type": "string",
-        "maxlength": 255,
-        "meta": "Its package_id or id; needed with a version string.",
-    },
-    "version": {
-        "type": "string",
-        "required": True,
-        "maxlength": 255,
-        "meta": "A version's id, or its version string.",
-    },
+    "app": text(255, meta="Its package_id or id; needed with a version string."),
+    "version": text(255, required=True, meta="A version's id, or its version string."),
 }
 
 
@@ -242,10 +235,8 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> Json:
     found, query = signing_keys.get(db, caller.account, key), bottle.request.query
     app, version = query.get("app", ""), query.get("version", "")
     if not version:
-        raise Malformed(
-            "malformed_request",
-            "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID.",
-        )
+        detail = "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID."
+        raise MalformedRequest(detail)
     signed = (
         versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
         if app

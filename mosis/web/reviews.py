@@ -20,7 +20,7 @@ from mosis.publishing import (
 from mosis.publishing.review_policy import Changes
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, Json, Schema, required_text, some_of
+from mosis.validation import LINES, Json, Schema, choice, required_text, some_of, text
 from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
 from mosis.web.request import listed, read_choice, read_page, require_match
@@ -36,10 +36,7 @@ from mosis.web.schemas import (
     shown,
 )
 
-APPROVE: Schema = {
-    "comment": {"type": "string", "maxlength": 5000, "regex": LINES},
-    "security": {"type": "boolean"},
-}
+APPROVE: Schema = {"comment": text(5000, regex=LINES), "security": {"type": "boolean"}}
 MARK: Schema = {"security": {"type": "boolean", "required": True}}
 REJECT = {"reasons": some_of(REASONS, required=True), "comment": required_text(5000)}
 
@@ -65,11 +62,10 @@ REVIEW_FILE = shape(
     state=one_of(*review_files.STATES),
 )
 SIDE: Schema = {
-    "side": {
-        "type": "string",
-        "allowed": [*review_files.SIDES],
-        "meta": "`after` (default): the version under review; `before`: the last published one.",
-    }
+    "side": choice(
+        review_files.SIDES,
+        meta="`after` (default): the version under review; `before`: the last published one.",
+    )
 }
 # Never a type that browsers execute: no HTML, no SVG, no script.
 TEXT_FILE, OTHER_FILE = "text/plain; charset=utf-8", "application/octet-stream"

@@ -10,7 +10,7 @@ from mosis.publishing.halting import SESSIONS_AT_LEAST
 from mosis.publishing.rollout_plans import MOST_HOURS
 from mosis.publishing.versions import Version
 from mosis.telemetry import rollout_health
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, choice
 from mosis.web.request import require_match, spend
 from mosis.web.schemas import COUNT, extended_with, many, one_of, operation, shape
 
@@ -35,7 +35,7 @@ ROLLOUT_PLAN: Schema = {
         "schema": {
             "crash_free_below": {"type": "number", "required": True, "min": 0, "max": 1},
             "sessions_at_least": {"type": "integer", "min": 20, "max": 1_000_000},
-            "compared_with": {"type": "string", "nullable": True, "allowed": ["previous"]},
+            "compared_with": choice(("previous",), nullable=True),
         },
     },
 }

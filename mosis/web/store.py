@@ -12,7 +12,7 @@ from mosis import packages
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Malformed, NotFound, Unavailable
+from mosis.errors import MalformedRequest, NotFound, Unavailable
 from mosis.publishing import package_files
 from mosis.publishing.versions import Version
 from mosis.store import downloads, index_keys, listings, published_index, search, signed_index
@@ -22,7 +22,7 @@ from mosis.store.listings import Listing
 from mosis.store.published_index import NotHere
 from mosis.store.search import Query
 from mosis.store.updates import Device, Offer
-from mosis.validation import Json, Schema, choices
+from mosis.validation import Json, Schema, choice, choices, text
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
@@ -39,9 +39,9 @@ UPDATES: Schema = {
         "maxlength": store_updates.MOST_APPS,
         "valuesrules": {"type": "integer", "min": 0, "max": LARGEST_CODE},
     },
-    "channel": {"type": "string", "maxlength": 20},
-    "device": {"type": "string", "maxlength": store_updates.LONGEST_DEVICE},
-    "mosis_version": {"type": "string", "maxlength": 64},
+    "channel": text(20),
+    "device": text(store_updates.LONGEST_DEVICE),
+    "mosis_version": text(64),
     "min_age_days": {"type": "integer", "min": 0, "max": store_updates.LONGEST_AGE_DAYS},
 }
 TEXTS = ("pkgs", "channel", "device", "mosis_version")
@@ -103,39 +103,24 @@ INDEX: Schema = {
     }
 }
 SEARCH: Schema = {
-    "q": {"type": "string", "maxlength": 4000, "meta": "Any text; the first 8 words are used."},
-    "category": {"type": "string", "maxlength": 100, "meta": "Only apps of this category."},
-    "tag": {"type": "string", "maxlength": 100, "meta": "Only apps with this tag."},
-    "sort": {
-        "type": "string",
-        "allowed": [*search.SORTS],
-        "meta": "The order (default: best match first).",
-    },
+    "q": text(4000, meta="Any text; the first 8 words are used."),
+    "category": text(100, meta="Only apps of this category."),
+    "tag": text(100, meta="Only apps with this tag."),
+    "sort": choice(search.SORTS, meta="The order (default: best match first)."),
 }
 DEVICE: Schema = {
-    "channel": {"type": "string", "allowed": ["", *CHANNELS], "meta": "Default: `stable`."},
-    "device": {
-        "type": "string",
-        "maxlength": store_updates.LONGEST_DEVICE,
-        "meta": "Any constant text of the device; determines its place in rollouts.",
-    },
-    "mosis_version": {
-        "type": "string",
-        "maxlength": 64,
-        "meta": "The device's version of Mosis; leaves out versions that need a newer one.",
-    },
+    "channel": choice(("", *CHANNELS), meta="Default: `stable`."),
+    "device": text(
+        store_updates.LONGEST_DEVICE,
+        meta="Any constant text of the device; determines its place in rollouts.",
+    ),
+    "mosis_version": text(
+        64, meta="The device's version of Mosis; leaves out versions that need a newer one."
+    ),
 }
 DEVICE |= COOLDOWN
-PKGS: Schema = {
-    "pkgs": {
-        "type": "string",
-        "maxlength": 32_768,
-        "meta": "`com.acme.notes:12,com.acme.todo:3`, up to 500.",
-    }
-}
-OF_PICTURE: Schema = {
-    "v": {"type": "string", "maxlength": 100, "meta": "The version's id, as in responses."}
-}
+PKGS: Schema = {"pkgs": text(32_768, meta="`com.acme.notes:12,com.acme.todo:3`, up to 500.")}
+OF_PICTURE: Schema = {"v": text(100, meta="The version's id, as in responses.")}
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -215,12 +200,10 @@ def updates(env: Context, db: Connection) -> bytes:
     pairs = [pair.rpartition(":") for pair in query.get("pkgs", "").split(",") if pair]
     installed = {package_id: _code(digits) for package_id, _, digits in pairs}
     if len(pairs) > store_updates.MOST_APPS or -1 in installed.values():
-        raise Malformed(
-            "malformed_request",
-            f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.",
-        )
+        detail = f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3."
+        raise MalformedRequest(detail)
     if len(installed) < len(pairs):
-        raise Malformed("malformed_request", "pkgs names an app more than once.")
+        raise MalformedRequest("pkgs names an app more than once.")
     return shown_updates(env, db, installed, read_device(query, read_age()))
 
 
@@ -251,7 +234,7 @@ def read_index_age() -> int:
     """As `read_age`, for an index. Raises Malformed."""
     age = bottle.request.query.get("min_age_days", "0")
     if age not in ("0", *map(str, signed_index.AGES)):
-        raise Malformed("malformed_request", choices.one_of(age, signed_index.AGES, "min_age_days"))
+        raise MalformedRequest(choices.one_of(age, signed_index.AGES, "min_age_days"))
     return int(age)
 
 
@@ -264,24 +247,19 @@ def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
         min_age_days,
     )
     if device.channel not in CHANNELS:
-        raise Malformed("malformed_request", choices.one_of(device.channel, CHANNELS, "channel"))
+        raise MalformedRequest(choices.one_of(device.channel, CHANNELS, "channel"))
     if len(device.id) > store_updates.LONGEST_DEVICE:
-        raise Malformed(
-            "malformed_request",
-            f"device may have at most {store_updates.LONGEST_DEVICE} characters.",
-        )
+        detail = f"device may have at most {store_updates.LONGEST_DEVICE} characters."
+        raise MalformedRequest(detail)
     if device.mosis_version and not packages.is_version(device.mosis_version):
-        raise Malformed(
-            "malformed_request", "mosis_version must be a semantic version such as 1.4.0."
-        )
+        raise MalformedRequest("mosis_version must be a semantic version such as 1.4.0.")
     return device
 
 
 def shown_updates(
     env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> bytes:
-    """The response, joined from parts that stay with the cached offers: most devices ask about the
-    same versions."""
+    """The response, joined from parts of cached offers: most devices ask about the same."""
     offers = store_updates.updates(env, db, installed, device)
     for offer in offers:
         if not offer.shown:
@@ -403,8 +381,7 @@ def screenshot(
 
 
 def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
-    """A picture; cached without limit if the address names its version, as in responses, otherwise
-    for an hour."""
+    """A picture; cached without limit if the address names its version, else for an hour."""
     named = bottle.request.query.get("v") == found.version_id
     return send_file(
         found.file,
@@ -428,10 +405,8 @@ def opened(path: Path) -> BinaryIO:
     try:
         return open(path, "rb")
     except FileNotFoundError:
-        raise Unavailable(
-            "package_unavailable",
-            "This file was just replaced by a newer one; send the request again.",
-        ) from None
+        detail = "This file was just replaced by a newer one; send the request again."
+        raise Unavailable("package_unavailable", detail) from None
 
 
 def package_path(of: Listing | Offer) -> str:

@@ -4,12 +4,12 @@ import re
 
 import bottle
 
+from mosis import clock
 from mosis.caller import Caller
-from mosis.clock import DAY, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import Page, cursor
-from mosis.errors import Malformed
+from mosis.errors import MalformedRequest
 from mosis.publishing import apps
 from mosis.telemetry import analytics, crashes, devices, downloads, intake, telemetry_apps
 from mosis.telemetry.crashes import Group
@@ -23,7 +23,7 @@ from mosis.telemetry.schemas import (
     EVENT,
 )
 from mosis.telemetry.telemetry_apps import Settings
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, choice, text
 from mosis.web.request import listed, read_choice, read_page, require_match
 from mosis.web.schemas import extended_with, list_of, one_of, only, operation, shape, shown
 
@@ -32,7 +32,7 @@ CHOICES: Schema = {
     "usage_events": {"type": "boolean"},
     "sample_rate": {"type": "number", "min": 0, "max": 1},
 }
-DECISION: Schema = {"state": {"type": "string", "required": True, "allowed": ["open", "resolved"]}}
+DECISION: Schema = {"state": choice(("open", "resolved"), required=True)}
 
 RECEIPT = shape(
     "Receipt", "accepted:int rejected:int duplicate:bool sample_rate:float errors:dict[]"
@@ -77,10 +77,10 @@ ANALYTICS = shape(
     series=extended_with("Bucket", SUMS, "start:time"),
 )
 RANGE: Schema = {
-    "granularity": {"type": "string", "allowed": [*SPANS], "meta": "The width of a bucket."},
-    "from": {"type": "string", "maxlength": 64, "meta": "The first day (`2026-01-31`) or time."},
-    "to": {"type": "string", "maxlength": 64, "meta": "The last day or time."},
-    "version": {"type": "string", "maxlength": 255, "meta": "Only of this version of the app."},
+    "granularity": choice(SPANS, meta="The width of a bucket."),
+    "from": text(64, meta="The first day (`2026-01-31`) or time."),
+    "to": text(64, meta="The last day or time."),
+    "version": text(255, meta="Only of this version of the app."),
 }
 DOWNLOADS = shape(
     "Downloads",
@@ -90,11 +90,7 @@ DOWNLOADS = shape(
     | {"required": ["count"]},
 )
 DAYS: Schema = {name: RANGE[name] for name in ("from", "to")} | {
-    "by": {
-        "type": "string",
-        "maxlength": 40,
-        "meta": "What to group by: `day`, `version`, `channel`, or several: `day,channel`.",
-    }
+    "by": text(40, meta="What to group by: `day`, `version`, `channel`, or several: `day,channel`.")
 }
 
 
@@ -158,7 +154,7 @@ def erase(env: Context, device_id: str) -> None:
 
 def _device(device_id: str) -> str:
     if not re.fullmatch("[0-9a-fA-F]{64}", device_id):
-        raise Malformed("malformed_request", "A device_id is 64 hex characters.")
+        raise MalformedRequest("A device_id is 64 hex characters.")
     return device_id
 
 
@@ -201,7 +197,7 @@ def public_group(telemetry: Connection, found: Group) -> Json:
 
 def whole_group(telemetry: Connection, found: Group) -> Json:
     days = [
-        {"day": text(day * DAY)[:10], "count": count}
+        {"day": clock.text(day * clock.DAY)[:10], "count": count}
         for day, count in crashes.days(telemetry, found.id)
     ]
     return public_group(telemetry, found) | {
@@ -231,11 +227,11 @@ def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     total, rows = downloads.counts(env.telemetry.connection(), owned.id, wanted, by)
     for row in rows:
         if "day" in row:
-            row["day"] = text(row["day"] * DAY)[:10]
+            row["day"] = clock.text(row["day"] * clock.DAY)[:10]
     return {
         "package_id": owned.package_id,
-        "from": text(wanted.first)[:10],
-        "to": text(wanted.last)[:10],
+        "from": clock.text(wanted.first)[:10],
+        "to": clock.text(wanted.last)[:10],
         "by": list(by),
         "total": total,
         "downloads": rows,

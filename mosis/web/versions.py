@@ -15,7 +15,17 @@ from mosis.publishing import apps, releases, review_queue, reviews, rollout_plan
 from mosis.publishing.releases import Publication
 from mosis.publishing.review_queue import Standing
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, Finding, Json, Schema, finding, required_text, timestamps
+from mosis.validation import (
+    LINES,
+    Finding,
+    Json,
+    Schema,
+    choice,
+    finding,
+    required_text,
+    text,
+    timestamps,
+)
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.idempotency import Retry
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
@@ -48,17 +58,10 @@ VERSION = shape(
 )
 _FLAG = {"type": "boolean"}
 OPTIONS: Schema = {
-    "channel": {
-        "type": "string",
-        "allowed": [*CHANNELS],
-        "meta": "Default: beta for a version with a pre-release suffix, otherwise stable.",
-    },
-    "release_notes": {
-        "type": "string",
-        "maxlength": LONGEST_NOTES,
-        "regex": LINES,
-        "meta": "What is new in this version.",
-    },
+    "channel": choice(
+        CHANNELS, meta="Default: beta for a version with a pre-release suffix, otherwise stable."
+    ),
+    "release_notes": text(LONGEST_NOTES, regex=LINES, meta="What is new in this version."),
     "submit": _FLAG | {"meta": "`true`: submit it when the checks have passed."},
     "publish": _FLAG | {"meta": "`true`: publish it when it is approved."},
 }

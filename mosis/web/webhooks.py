@@ -11,11 +11,11 @@ from mosis.database import Connection
 from mosis.events import KINDS
 from mosis.notifications import webhooks
 from mosis.notifications.webhooks import Delivery, Webhook
-from mosis.validation import Finding, Json, Schema, findings_of, some_of
+from mosis.validation import Finding, Json, Schema, findings_of, some_of, text
 from mosis.web.request import created, listed, read_page, require_match
 from mosis.web.schemas import EMPTY, extended_with, list_of, one_of, operation, shape, shown
 
-_URL = {"type": "string", "minlength": 1, "maxlength": 2000}
+_URL = text(2000, minlength=1)
 _KINDS = some_of(sorted(KINDS), nullable=True)
 ADD: Schema = {"url": _URL | {"required": True}, "kinds": _KINDS}
 CHANGE: Schema = {"url": _URL, "kinds": _KINDS, "enabled": {"type": "boolean"}}
