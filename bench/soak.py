@@ -5,7 +5,9 @@
 Each second a version is published, 20 downloads are counted and five batches of telemetry arrive
 (bench/living.py); each half minute a package is uploaded and an account signs in; and 16 clients
 read the store, the updates and their apps `--rate` times a second. Printed each half minute: memory
-(PSS, children included) and descriptors; at the end how both grew over the second half.
+(PSS, children included), what of it is anonymous, and descriptors; at the end how they grew over the
+second half. Programs and libraries are in the PSS, but the system drops their pages and loads them
+again as it likes, by several MiB: growth shows in anonymous memory.
 """
 
 import argparse
@@ -56,6 +58,7 @@ def main() -> int:
     publications = int(given.minutes * 60) + 60
     ids = dataset.package_ids(given.apps)
     memory: list[tuple[float, float]] = []
+    anonymous: list[tuple[float, float]] = []
     descriptors: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -78,15 +81,18 @@ def main() -> int:
                     passed = time.monotonic() - begun
                     files = len(list(Path(f"/proc/{system.pids[0]}/fd").iterdir()))
                     memory.append((passed, system.pss_mib()))
+                    anonymous.append((passed, system.anonymous_mib()))
                     descriptors.append((passed, float(files)))
                     print(
-                        f"{passed:6.0f} s  {memory[-1][1]:6.1f} MiB PSS  {files} descriptors"
+                        f"{passed:6.0f} s  {memory[-1][1]:6.1f} MiB PSS  {anonymous[-1][1]:6.1f} anonymous"
+                        f"  {files} descriptors"
                         f"  {system.published} publications  {living.failures} failures",
                         flush=True,
                     )
     half = len(memory) // 2
     print(
-        f"over the second half: {slope_per_hour(memory[half:]):+.2f} MiB and"
+        f"over the second half: {slope_per_hour(memory[half:]):+.2f} MiB,"
+        f" {slope_per_hour(anonymous[half:]):+.2f} anonymous, and"
         f" {slope_per_hour(descriptors[half:]):+.1f} descriptors an hour; at the end"
         f" {memory[-1][1]:.1f} MiB PSS, at most {max(mib for _, mib in memory):.1f};"
         f" {living.failures} of {living.asked} requests of the living portal failed"

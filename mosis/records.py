@@ -1,11 +1,12 @@
 """Dataclasses that cost next to nothing to import.
 
-`dataclasses.dataclass` compiles up to eight methods of each class while its module is imported: for
-130 classes that was two fifths of the time to import the portal. Here `__init__` is compiled when the
-first object is made, and the other methods are shared.
+`dataclasses.dataclass` reads the annotations of each class and compiles up to eight methods while its
+module is imported: for 140 classes that was two fifths of the time to import the portal. Here both
+wait until the first object is made, or somebody asks for the fields.
 """
 
 import dataclasses
+import threading
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,13 @@ else:
         """As dataclasses.dataclass, whose other options and `__post_init__` are not supported."""
         if cls is None:
             return lambda each: dataclass(each, frozen=frozen)
-        dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
-        names = [each.name for each in dataclasses.fields(cls)]
-        values = attrgetter(*names) if names else lambda record: ()
+        cls.__dataclass_fields__ = _Fields(cls)
+
+        def values(record: Any) -> Any:
+            nonlocal values
+            names = [each.name for each in dataclasses.fields(cls)]
+            values = attrgetter(*names) if names else lambda record: ()
+            return values(record)
 
         def init(record: Any, *arguments: Any, **named: Any) -> None:
             cls.__init__ = _compiled_init(cls, frozen)
@@ -35,6 +40,21 @@ else:
         if frozen:
             cls.__setattr__ = cls.__delattr__ = _refuse
         return cls
+
+
+class _Fields:
+    """`__dataclass_fields__` of a class, made by `dataclasses` when they are first asked for."""
+
+    _making = threading.RLock()  # `dataclasses` must not see a class twice
+
+    def __init__(self, cls: type) -> None:
+        self._cls = cls
+
+    def __get__(self, record: Any, asked: type | None = None) -> Any:
+        with self._making:
+            if vars(self._cls)["__dataclass_fields__"] is self:
+                dataclasses.dataclass(init=False, repr=False, eq=False)(self._cls)
+            return vars(self._cls)["__dataclass_fields__"]
 
 
 def _shown(record: Any) -> str:

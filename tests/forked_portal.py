@@ -1,8 +1,10 @@
-"""`python portal.py ...` in children that are forked from a process with all modules loaded.
+"""`python portal.py ...` and `python -c ...` in children that are forked from a process with all
+modules loaded.
 
 A start costs 0.05 s of processor time then instead of 0.3 s, and the tests make some hundred.
 Arguments, environment, folder, output, signals and exit codes are those of a start of its own; what
-differs is memory. Tests of the start itself ask for `real_start`.
+differs is memory, and that keys of backups are derived at the least cost. Tests of the start itself
+ask for `real_start`.
 """
 
 import atexit
@@ -23,9 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import mosis
+from mosis.operations.backup import encryption
 
 HERE = Path(__file__).parent.parent
 SCRIPT = str(HERE / "portal.py")
+# What the portal imports when it first needs it, and nearly every portal of a test does.
+LATER = (
+    "cerberus cryptography.hazmat.primitives.asymmetric.ed25519 email.generator email.policy"
+    " cryptography.hazmat.primitives.ciphers.aead cryptography.hazmat.primitives.kdf.argon2"
+    " encodings.idna jwt obstore.store orjson stringprep urllib.request websockets.asyncio.server"
+)
 _parents: list[socket.socket] = []
 
 
@@ -89,7 +98,7 @@ def _parent() -> socket.socket:
         )
         theirs.close()
         _parents.append(ours)
-        atexit.register(lambda: (ours.close(), process.wait(10)))
+        atexit.register(lambda: (ours.close(), process.wait(60)))
     return _parents[0]
 
 
@@ -100,6 +109,9 @@ def main() -> None:
     for module in pkgutil.walk_packages(mosis.__path__, "mosis."):
         if not module.name.startswith("mosis.client") and not module.name.endswith(".child"):
             importlib.import_module(module.name)
+    for name in LATER.split():
+        importlib.import_module(name)
+    encryption.LOG2_N = encryption.R = encryption.P = 1
     gc.freeze()
     woken, wakes = os.pipe()
     os.set_blocking(wakes, False)
@@ -150,7 +162,11 @@ def _run(command: list[str], environment: dict[str, str], folder: str, outputs: 
     sys.orig_argv[:] = command
     sys.argv[:] = command[1:]
     sys.path[0] = str(HERE)
-    runpy.run_path(SCRIPT, run_name="__main__")
+    if command[1] == "-c":
+        del sys.argv[1]
+        exec(command[2], {"__name__": "__main__"})
+    else:
+        runpy.run_path(SCRIPT, run_name="__main__")
 
 
 if __name__ == "__main__":

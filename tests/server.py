@@ -35,10 +35,34 @@ def launch(command: list[str], **options: Any) -> Any:
 
 
 def free_port() -> int:
-    """A port that is free at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for one server, or for none. The kernel gives it to no connection, since it is below
+    the range for those, and no other process that runs tests gets it while this one runs."""
+    while True:
+        if not _ports:
+            _reserve_ports()
+        port = _ports.pop()
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+_ports: list[int] = []
+_reserved: list[socket.socket] = []
+
+
+def _reserve_ports() -> None:
+    """Take the next hundred ports: a name of the abstract namespace belongs to one process."""
+    for first in range(12_000, 32_000, 100):
+        name = socket.socket(socket.AF_UNIX)
+        try:
+            name.bind(f"\0ports of tests from {first}")
+        except OSError:
+            name.close()
+            continue
+        _reserved.append(name)
+        _ports.extend(range(first, first + 100))
+        return
+    raise RuntimeError("other processes have reserved all ports for tests")
 
 
 class Running:
@@ -77,7 +101,7 @@ class Running:
             self.process = launch(
                 self.command, env=self.environment, cwd=self.folder, stdout=log, stderr=log
             )
-        while time.perf_counter() < begun + timeout_seconds:
+        while (waited := time.perf_counter() - begun) < timeout_seconds:
             with (
                 contextlib.suppress(OSError),
                 urllib.request.urlopen(self.url + "/healthz", timeout=2) as answer,
@@ -86,7 +110,7 @@ class Running:
                     return time.perf_counter() - begun
             if self.process.poll() is not None:
                 break
-            time.sleep(0.005)
+            time.sleep(pause(waited))
         self.kill()
         raise RuntimeError(f"the portal did not start:\n{self.log.read_text()[-3000:]}")
 
@@ -128,7 +152,7 @@ class Backed(Running):
         headers |= {"Authorization": f"Bearer {token}"} if token else {}
         request = urllib.request.Request(self.url + path, data, headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as refusal:
             with refusal:
@@ -150,13 +174,14 @@ class Backed(Running):
 
     def wait_for(self, what: Callable[[Any], bool], timeout_seconds: float = 60) -> Any:
         """The first answer of /readyz that is as it should be."""
-        deadline = time.monotonic() + timeout_seconds
+        begun = time.monotonic()
         while True:
             status, document = self.ask("/readyz")
             if what(document):
                 return document
-            assert time.monotonic() < deadline, (status, document)
-            time.sleep(0.05)
+            waited = time.monotonic() - begun
+            assert waited < timeout_seconds, (status, document)
+            time.sleep(pause(waited))
 
     def replicated(self) -> None:
         """Wait until Litestream runs and everything is in the replica."""
@@ -224,7 +249,14 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """`python portal.py ARGUMENTS` with its data in `folder`."""
     environment = Running(folder, settings).environment
-    line = [sys.executable, str(portal.HERE / "portal.py"), *arguments]
+    return ended([str(portal.HERE / "portal.py"), *arguments], environment, folder)
+
+
+def ended(
+    arguments: list[str], environment: Mapping[str, str], folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """`python ARGUMENTS`, once it has ended."""
+    line = [sys.executable, *arguments]
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = launch(line, env=environment, cwd=folder, stdout=output, stderr=errors)
         try:
@@ -234,14 +266,6 @@ def command(
         output.seek(0)
         errors.seek(0)
         return subprocess.CompletedProcess(line, code, output.read(), errors.read())
-
-
-def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python -m MODULE ...` at the top of the project."""
-    command = [sys.executable, "-m", *arguments]
-    return subprocess.run(
-        command, cwd=portal.HERE, capture_output=True, text=True, timeout=3600, check=False
-    )
 
 
 @contextlib.contextmanager
@@ -266,15 +290,22 @@ def in_thread(server: Any) -> Iterator[Any]:
         yield server
     finally:
         server.stop(5)
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive(), "the server does not stop"
+
+
+def pause(waited_seconds: float) -> float:
+    """How long to sleep between two looks after so long a wait: a twentieth of it, so that many
+    looks a second are only taken where the state is near."""
+    return min(0.1, max(0.005, waited_seconds / 20))
 
 
 def wait_until(
     condition: Callable[[], object], what: str = "it happens", timeout_seconds: float = 60
 ) -> None:
     """Return as soon as the condition holds; fail when it does not in a time that no machine needs."""
-    deadline = time.monotonic() + timeout_seconds
+    begun = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_seconds} s until {what}"
-        time.sleep(0.005)
+        waited = time.monotonic() - begun
+        assert waited < timeout_seconds, f"waited {timeout_seconds} s until {what}"
+        time.sleep(pause(waited))

@@ -42,7 +42,7 @@ def test_an_upload_opens_the_files_of_the_walk_in_their_order(client: Client) ->
 def test_a_field_of_an_app_takes_at_most_five_python_files() -> None:
     """Of `homepage`, which devices see: beside its own rule, no file knows it by name but those of the page."""
     section = PAGE.partition("## Adding a field to an app")[2].partition("\n## ")[0]
-    listed = set(re.findall(r"`(mosis/[\w/]+\.py)`", section)) - {"mosis/web/openapi_examples.py"}
+    listed = set(re.findall(r"`(mosis/[\w/]+\.py)`", section))
     assert len(listed) <= 5
     others = {"mosis/client", "mosis/ui", "mosis/commands", "mosis/validation"}
     naming = {
@@ -51,6 +51,6 @@ def test_a_field_of_an_app_takes_at_most_five_python_files() -> None:
         if re.search(r"""\bhomepage\b(?!_)""", path.read_text(encoding="utf-8"))
         and str(path.parent.relative_to(portal.HERE)) not in others
     }
-    # an example, and the rule that a person looks at a new home page
-    beside = {"mosis/web/openapi_examples.py", "mosis/publishing/listing_changes.py"}
+    # the rule that a person looks at a new home page
+    beside = {"mosis/publishing/listing_changes.py"}
     assert naming - beside <= listed

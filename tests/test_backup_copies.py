@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import portal
+from bench import restore
 from mosis import audit, jobs
 from mosis.context import Context
 from mosis.database.pagination import PageRequest
@@ -26,7 +28,7 @@ from mosis.worker import Worker
 from tests.campaign import short_and_full
 from tests.client import Account, Client
 from tests.conftest import FakeClock
-from tests.server import Backed, campaign, command, names_in, running, wait_until
+from tests.server import Backed, command, names_in, running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -288,24 +290,27 @@ def test_the_commands_say_what_they_have_done(server: Backed) -> None:
 
 
 @pytest.mark.parametrize("cycles", short_and_full(1, 100))
-def test_the_whole_group_killed_and_the_data_deleted_loses_little(cycles: int) -> None:
-    # --most 1 on a machine that does nothing else
-    done = campaign("bench.restore", "--cycles", str(cycles), "--most", "10", "--seed", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout.partition("\n")[2])["acknowledged_writes"] > 0
+def test_the_whole_group_killed_and_the_data_deleted_loses_little(
+    tmp_path: Path, cycles: int
+) -> None:
+    random.seed(1)
+    # at most 1 s on a machine that does nothing else
+    figures = restore.run(tmp_path, cycles, most_seconds=10)
+    assert figures["acknowledged_writes"] > 0
 
 
 @pytest.mark.parametrize("cycles", short_and_full(1, 100))
 def test_the_portal_alone_killed_in_mid_commit_leaves_no_phantom_in_the_replica(
-    cycles: int,
+    tmp_path: Path, cycles: int
 ) -> None:
-    done = campaign("bench.restore", "--cycles", str(cycles), "--phantom", "--seed", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
+    random.seed(1)
+    restore.run(tmp_path, cycles, most_seconds=0, phantom=True)
 
 
-def test_the_campaign_notices_a_replica_that_stands_still() -> None:
-    done = campaign("bench.restore", "--cycles", "1", "--plant", "--seed", "1")
-    assert (done.returncode, "are lost" in done.stderr) == (1, True)
+def test_the_campaign_notices_a_replica_that_stands_still(tmp_path: Path) -> None:
+    random.seed(1)
+    with pytest.raises(AssertionError, match="are lost"):
+        restore.run(tmp_path, 1, most_seconds=1, plant=True)
 
 
 def test_restoring_twice_keeps_everything_that_was_newest_and_any_of_it_can_be_put_back(

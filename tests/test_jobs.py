@@ -260,3 +260,24 @@ def test_a_job_whose_workers_die_has_many_lives_but_waits(
         assert jobs.recover(db) == 1
     assert waits[:6] == [0, 0, 0, 2, 4, 8]
     assert (len(waits), max(waits)) == (jobs.MAX_LOST_LEASES, 60)
+
+
+def test_what_could_not_be_scheduled_is_scheduled_as_soon_as_it_can_be(
+    env: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    db = env.db.connection()
+    with db.write():
+        db.change(
+            "CREATE TRIGGER refuse BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'not now'); END"
+        )
+    running = Worker(env, longest_sleep_seconds=0.01)
+    running.start()
+    try:
+        wait_until(lambda: "not now" in caplog.text, "it is tried")
+        assert db.value("SELECT count(*) FROM jobs") == 0
+        with db.write():
+            db.change("DROP TRIGGER refuse")
+        kinds = {name for name, kind in jobs.KINDS.items() if kind.every_seconds}
+        wait_until(lambda: kinds <= {kind for (kind,) in db.all("SELECT kind FROM jobs")})
+    finally:
+        running.stop()

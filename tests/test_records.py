@@ -126,9 +126,10 @@ def test_threads_may_make_the_first_objects_at_once() -> None:
 
         @dataclass(frozen=True)
         class Single:
-            """One value."""
+            """One value, and a list of its own."""
 
             a: int
+            more: list[int] = field(default_factory=list)
 
         made: list[Any] = []
         together = threading.Barrier(4)
@@ -143,6 +144,28 @@ def test_threads_may_make_the_first_objects_at_once() -> None:
         for thread in threads:
             thread.join(60)
         assert {each.a for each in made} == {0, 1, 2, 3}
+        assert all(each.more == [] for each in made)
+
+
+def test_the_fields_are_read_when_they_are_first_asked_for() -> None:
+    @dataclass
+    class Base:
+        """One field."""
+
+        a: int = 1
+
+    @dataclass
+    class Further(Base):
+        """Another one, declared before anybody has asked for those of its base."""
+
+        b: list[int] = field(default_factory=list)
+
+    assert not isinstance(vars(Base)["__dataclass_fields__"], dict)
+    assert not isinstance(vars(Further)["__dataclass_fields__"], dict)
+    assert [each.name for each in dataclasses.fields(Further)] == ["a", "b"]
+    assert isinstance(vars(Base)["__dataclass_fields__"], dict)
+    assert dataclasses.is_dataclass(Base)
+    assert Further(2) == Further(a=2, b=[])
 
 
 def test_every_class_of_values_is_a_record() -> None:

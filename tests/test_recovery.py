@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 import urllib.request
@@ -32,7 +31,7 @@ from mosis.worker import Worker
 from tests.campaign import short_and_full
 from tests.client import PASSWORD, Client
 from tests.conftest import FakeClock
-from tests.server import Backed, command, free_port, wait_until
+from tests.server import Backed, command, ended, free_port, wait_until
 from tests.test_signed_index import pinned, verify
 from tests.web.test_second_factor import turned_on
 from tests.web.test_telemetry import event, send
@@ -67,7 +66,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture(autouse=True)
 def _cheap_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The least that scrypt can cost in this process; the portals' processes have the real cost."""
+    """The least that scrypt can cost in this process; forked portals have it too."""
     for name in ("LOG2_N", "R", "P"):
         monkeypatch.setattr(encryption, name, 1)
 
@@ -134,7 +133,7 @@ def test_an_empty_machine_becomes_the_portal_that_was_lost(
 
 
 def raw(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return bytes(answer.read())
 
 
@@ -394,10 +393,7 @@ def test_a_restore_that_is_killed_anywhere_begins_anew(
     lost.replicated()
     lost.lose_everything()
     for step in range(0, 60, every):
-        done = subprocess.run(
-            [sys.executable, "-c", RESTORE, str(step)], env=lost.environment, cwd=portal.HERE,
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        done = ended(["-c", RESTORE, str(step)], lost.environment, portal.HERE)
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
@@ -454,10 +450,7 @@ def test_an_upload_that_is_killed_anywhere_leaves_what_was_there(
     assert before != after
     assert new
     for step in range(0, 30, every):
-        done = subprocess.run(
-            [sys.executable, "-c", UPLOAD, str(step)], env=lost.environment, cwd=portal.HERE,
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        done = ended(["-c", UPLOAD, str(step)], lost.environment, portal.HERE)
         assert RecoveryBucket(objects, KEY).newest_secrets() in (before, after)
         if done.returncode == 0:
             break

@@ -45,6 +45,20 @@ def test_brackets_inside_texts_are_no_depth() -> None:
     assert load_json(json.dumps(["[" * 100 + '\\"']).encode()) == ["[" * 100 + '\\"']
 
 
+@pytest.mark.parametrize("depth", [1, DEPTH, DEPTH + 1, 254, 255, 256, 1023, 1024, 1025, 5000])
+@pytest.mark.parametrize(
+    ("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")]
+)
+def test_every_depth_is_read_or_refused(depth: int, opening: bytes, closing: bytes) -> None:
+    """Also the depths that orjson reads but does not write, and those that it does not read."""
+    body = opening * depth + b"1" + closing * depth
+    if depth * len(closing) <= DEPTH:
+        assert load_json(body) == json.loads(body)
+    else:
+        with pytest.raises(Malformed, match=f"more than {DEPTH} levels"):
+            load_json(body)
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.sampled_from([0, -0.0, 1e22, 2**53, 2**63, 2**64, 10**15, -1e-300])
     | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False) | st.text(max_size=4),

@@ -106,12 +106,19 @@ class System:
         """Proportional set size of all its processes."""
         return self._memory("smaps_rollup", "Pss")
 
+    def anonymous_mib(self) -> float:
+        """The part of it that no file backs: the heap and stacks."""
+        return self._memory("smaps_rollup", "Pss_Anon")
+
     def high_water_mib(self) -> float:
         """The largest resident set that its processes have had."""
         return self._memory("status", "VmHWM")
 
     def _memory(self, file: str, name: str) -> float:
-        texts = [Path(f"/proc/{pid}/{file}").read_text() for pid in self.pids]
+        texts = []
+        for pid in self.pids:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a check that ended
+                texts.append(Path(f"/proc/{pid}/{file}").read_text())
         return (
             sum(
                 int(each)

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlencode, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from mosis import VERSION
@@ -145,9 +145,8 @@ class Portal:
                 with request(method, address, body, sent) as answer:
                     response = _read(answer)
             except ssl.SSLCertVerificationError as error:
-                raise Stop(
-                    f"{self.url} cannot be trusted: {error.verify_message}", FAILED
-                ) from None
+                detail = f"{self.url} cannot be trusted: {error.verify_message}"
+                raise Stop(detail, FAILED) from None
             except OSError as error:
                 attempts.failed(f"{self.url} cannot be reached ({reason(error)})")
                 continue
@@ -182,9 +181,8 @@ class Portal:
         stored = self.config.credentials(self.url)
         found = stored.token or stored.access_token
         if not found:
-            raise Stop(
-                f"You are not signed in at {self.url}: run `mosis login {self.url}`, or set MOSIS_TOKEN."
-            )
+            detail = f"You are not signed in at {self.url}: run `mosis login {self.url}`, or set MOSIS_TOKEN."
+            raise Stop(detail)
         if not re.fullmatch("[!-~]+", found):  # an error of the library would print it
             raise Stop("The token has spaces, line ends or letters beyond ASCII in it.", USAGE)
         return found
@@ -247,10 +245,9 @@ def request(
 ) -> Iterator[http.client.HTTPResponse]:
     """One request over a new connection, through a proxy if the environment names one. Redirects
     are not followed. Raises OSError for every failure of the connection."""
-    connection, target = _connection(address, timeout)
-    sent = {"User-Agent": AGENT, "Accept": "application/json", "Connection": "close"} | (
-        headers or {}
-    )
+    connection, target, for_proxy = _connection(address, timeout)
+    sent = {"User-Agent": AGENT, "Accept": "application/json", "Connection": "close"}
+    sent |= (headers or {}) | for_proxy
     if body is not None:
         sent |= {"Content-Type": body.content_type, "Content-Length": str(len(body.content))}
     elif method in ("POST", "PUT", "PATCH"):
@@ -269,8 +266,10 @@ def request(
         connection.close()
 
 
-def _connection(address: str, timeout: float) -> tuple[http.client.HTTPConnection, str]:
-    """A connection for an address, and what to ask for on it."""
+def _connection(
+    address: str, timeout: float
+) -> tuple[http.client.HTTPConnection, str, dict[str, str]]:
+    """A connection for an address, what to ask for on it, and the headers for a proxy."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Stop(f"{address} is not a web address.", FAILED)
@@ -278,29 +277,38 @@ def _connection(address: str, timeout: float) -> tuple[http.client.HTTPConnectio
     proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
     context = ssl.create_default_context() if parts.scheme == "https" else None
     if proxy:
-        host, port = _proxy(proxy)
+        host, port, headers = _proxy(proxy)
         if context is None:
-            return http.client.HTTPConnection(host, port, timeout=timeout), address
+            return http.client.HTTPConnection(host, port, timeout=timeout), address, headers
         tunnel = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
-        tunnel.set_tunnel(parts.hostname, parts.port or 443)
-        return tunnel, target
+        tunnel.set_tunnel(parts.hostname, parts.port or 443, headers)
+        return tunnel, target, {}
     if context is None:
-        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout), target
-    return http.client.HTTPSConnection(
-        parts.hostname, parts.port, timeout=timeout, context=context
-    ), target
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout), target, {}
+    return (
+        http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=context),
+        target,
+        {},
+    )
 
 
-def _proxy(address: str) -> tuple[str, int]:
-    """Host and port of a proxy. Raises Stop, whose text does not repeat what may be a password."""
+def _proxy(address: str) -> tuple[str, int, dict[str, str]]:
+    """Host and port of a proxy, and the header with the user and password of its address (RFC 9110,
+    section 11.7.1). Raises Stop, whose text does not repeat what may be a password."""
     try:
         via = urlsplit(address if "://" in address else f"http://{address}")
         host, port = str(via.hostname or "").encode("idna").decode(), via.port or 8080
     except ValueError:
         host = ""
-    if not host:
-        raise Stop("The proxy that the environment names has no usable address.", USAGE)
-    return host, port
+    if not host or via.scheme != "http":
+        raise Stop(
+            "The proxy that the environment names has no usable address: write http://HOST:PORT.",
+            USAGE,
+        )
+    if via.username is None:
+        return host, port, {}
+    pair = unquote_to_bytes(via.username) + b":" + unquote_to_bytes(via.password or "")
+    return host, port, {"Proxy-Authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
 
 def segment(text: str) -> str:
@@ -330,10 +338,8 @@ def _read(answer: http.client.HTTPResponse) -> Response:
         raise Stop("The server at this address is not a portal; is the address right?", FAILED)
     if 300 <= answer.status < 400 and answer.status != 304:
         place = answer.headers.get("Location") or ""
-        raise Stop(
-            f"The portal is at another address: {place}. Run `mosis login` with that address.",
-            FAILED,
-        )
+        detail = f"The portal is at another address: {place}. Run `mosis login` with that address."
+        raise Stop(detail, FAILED)
     return Response(answer.status, answer.headers, document)
 
 

@@ -342,11 +342,17 @@ def _add_review_and_devices(add: Add) -> None:
     made.add_argument("id", nargs="?", metavar="ID")
     _flag(made, "--diff", "the lines that have changed since the published version")
     made.add_argument("--state", choices=["waiting", "claimed", "decided"])
-    made = add("approve", "approve a version", _at_portal(review.approve))
-    made.add_argument("id", metavar="ID")
+    made = add(
+        "listings", "show the changes of what the store shows, or one", _at_portal(review.listings)
+    )
+    made.add_argument("id", nargs="?", metavar="ID")
+    made.add_argument("--state", choices=["waiting", "decided"])
+    _add_reports(add)
+    made = add("approve", "approve a version or a listing change", _at_portal(review.approve))
+    _decided(made)
     made.add_argument("--comment", default="")
-    made = add("reject", "reject a version", _at_portal(review.reject))
-    made.add_argument("id", metavar="ID")
+    made = add("reject", "reject a version or a listing change", _at_portal(review.reject))
+    _decided(made)
     made.add_argument("--reason", action="append", required=True, choices=review.REASONS)
     made.add_argument("--comment", required=True)
     made = add(
@@ -369,6 +375,26 @@ def _add_review_and_devices(add: Add) -> None:
     )
     _flag(made, "--store", "compare it with the store's signed index")
     _store_key(made)
+
+
+def _add_reports(add: Add) -> None:
+    made = add("reports", "show or close the reports of abuse", _at_portal(review.reports))
+    made.add_argument("app", nargs="?", metavar="APP")
+    made.add_argument("--state", choices=["open", "closed"])
+    made.add_argument(
+        "--close",
+        choices=["dismissed", "suspended"],
+        help="close them; suspended takes the app out",
+    )
+    made.add_argument("--newest", type=int, metavar="N", help="the last report that was read")
+    made.add_argument("--comment", help="with --close: why; the owners see it if it is suspended")
+
+
+def _decided(made: argparse.ArgumentParser) -> None:
+    made.add_argument("id", metavar="ID")
+    made.add_argument(
+        "--revision", type=int, metavar="N", help="of a listing change: the revision that was read"
+    )
 
 
 def _store_key(made: argparse.ArgumentParser) -> None:

@@ -11,18 +11,13 @@ from mosis.publishing import abuse_reports, apps
 from mosis.publishing.abuse_reports import REASONS
 from mosis.store import listings
 from mosis.ui.pages import Page, Section
-from mosis.validation import Schema, pattern
+from mosis.validation import Schema, pattern, text
 from mosis.web.abuse_reports import CLOSE, REPORT, STATES, count_report
 from mosis.web.plugins import Portal
 from mosis.web.request import read_choice
 
 CLOSE_HERE: Schema = CLOSE | {
-    "newest": {
-        "type": "string",
-        "required": True,
-        "maxlength": 15,
-        "regex": pattern(r"[1-9][0-9]*\Z", "This must be a number."),
-    }
+    "newest": text(15, required=True, regex=pattern(r"[1-9][0-9]*\Z", "This must be a number."))
 }
 
 

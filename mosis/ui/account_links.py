@@ -11,7 +11,7 @@ from mosis.database import Connection
 from mosis.people import account_recovery, accounts
 from mosis.publishing import invitations
 from mosis.ui.pages import Page, Section
-from mosis.validation import Schema
+from mosis.validation import Schema, choice
 from mosis.web.account_recovery import FORGOT, RESET, VERIFY
 from mosis.web.auth import REGISTER, TICKET
 from mosis.web.plugins import Portal
@@ -21,8 +21,8 @@ INVITED: Schema = {name: REGISTER[name] for name in ("email", "password", "name"
     "invitation": TICKET
 }
 JOIN: Schema = {"token": TICKET}
-ACCEPT: Schema = JOIN | {"accept": {"type": "string", "allowed": ["yes"]}}
-VERIFY_HERE: Schema = VERIFY | {"claim": {"type": "string", "allowed": ["yes"]}}
+ACCEPT: Schema = JOIN | {"accept": choice(("yes",))}
+VERIFY_HERE: Schema = VERIFY | {"claim": choice(("yes",))}
 
 
 def routes(app: Portal) -> None:
@@ -73,8 +73,7 @@ def show_reset(page: Page) -> bytes:
 
 
 def ask(env: Context, db: Connection, page: Page) -> HTTPResponse:
-    """Mail a link that sets a new password; the response does not disclose whether the account
-    exists."""
+    """Mail a link for a new password; the response discloses nothing about the account."""
     email = page.form.checked(FORGOT, trimmed=("email",))["email"]
     spend(env, "mail_network", page.caller.network)
     spend(env, "mail", accounts.folded(email))
@@ -124,8 +123,7 @@ def show_join(page: Page) -> bytes:
 
 
 def join(env: Context, db: Connection, page: Page) -> Any:
-    """Show what the token is for, or accept it, with the session of the account that has the address
-    of the mail."""
+    """Show what the token is for, or accept it, as the account that has the mail's address."""
     form = page.form.checked(ACCEPT, trimmed=("token",))
     spend(env, "guess", page.caller.account)
     if "accept" in form:

@@ -15,13 +15,13 @@ from mosis.operations.backup import copies, drills
 from mosis.people import account_recovery, accounts
 from mosis.publishing import apps
 from mosis.ui.pages import Page, Section
-from mosis.validation import Schema
+from mosis.validation import Schema, choice
 from mosis.web.admin import APP, INVITE
 from mosis.web.plugins import Portal
 
 FEW = PageRequest(10)
-SUSPEND: Schema = {"suspended": {"type": "string", "allowed": ["yes", "no"], "required": True}}
-ROLE: Schema = {"role": {"type": "string", "allowed": list(ROLES), "required": True}}
+SUSPEND: Schema = {"suspended": choice(("yes", "no"), required=True)}
+ROLE: Schema = {"role": choice(ROLES, required=True)}
 SUSPEND_APP: Schema = SUSPEND | {"reason": APP["reason"]}
 
 

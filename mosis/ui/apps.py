@@ -29,7 +29,7 @@ from mosis.ui import forms
 from mosis.ui import listing_changes as listings
 from mosis.ui import rollout_plans as plan_forms
 from mosis.ui.pages import Page, Section
-from mosis.validation import Json, Schema, check, pattern
+from mosis.validation import Json, Schema, check, choice, pattern, text
 from mosis.web import apps as api
 from mosis.web import versions as api_versions
 from mosis.web.events import stream
@@ -41,29 +41,26 @@ from mosis.web.versions import YANK
 
 MESSAGES = 500
 COUNTED = ("submit", "publish", "rollout", "rollback", "unyank")
-_NUMBER = {
-    "type": "string",
-    "maxlength": 5,
-    "regex": pattern(r"[0-9]{1,3}(?:\.[0-9])?\Z", "This must be a share from 0.1 to 100 percent."),
-}
-CHECKBOX: Json = {"type": "string", "allowed": ["yes"]}
+_NUMBER = text(
+    5, regex=pattern(r"[0-9]{1,3}(?:\.[0-9])?\Z", "This must be a share from 0.1 to 100 percent.")
+)
+CHECKBOX: Json = choice(("yes",))
 CREATE_HERE: Schema = {name: api.CREATE[name] for name in ("package_id", "name")}
 LISTING: Schema = {
     name: api.CHANGE[name] for name in ("name", "summary", "description", "category", "homepage")
-} | {"tags": {"type": "string", "maxlength": 500}}
+} | {"tags": text(500)}
 MOVES: dict[str, Schema] = {
     "submit": {"publish": CHECKBOX},
     "withdraw": {},
     "publish": {
         "rollout_percent": _NUMBER,
-        "publish_at": {
-            "type": "string",
-            "maxlength": 16,
-            "regex": pattern(
+        "publish_at": text(
+            16,
+            regex=pattern(
                 r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}\Z",
                 "This must be a day and a time in UTC such as 2027-01-31T12:00.",
             ),
-        },
+        ),
     },
     "rollout": {"percent": _NUMBER | {"required": True}},
     "halt": {},

@@ -8,7 +8,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import device_login, second_factor
 from mosis.ui.pages import Page, Section
-from mosis.validation import Schema
+from mosis.validation import Schema, choice
 from mosis.web.auth import spend_code
 from mosis.web.device_login import APPROVE
 from mosis.web.plugins import Portal
@@ -17,7 +17,7 @@ from mosis.web.request import spend
 DECIDE: Schema = {
     "user_code": APPROVE["user_code"],
     "code": APPROVE["code"],
-    "decision": {"type": "string", "required": True, "allowed": ["approve", "deny"]},
+    "decision": choice(("approve", "deny"), required=True),
 }
 
 

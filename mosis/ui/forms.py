@@ -1,6 +1,6 @@
 """HTML forms: application/x-www-form-urlencoded, validated with the same schemas as JSON bodies."""
 
-from mosis.errors import Malformed
+from mosis.errors import MalformedRequest
 from mosis.validation import Json, Schema, check
 from mosis.web.request import read_form_pairs
 
@@ -28,10 +28,8 @@ class Form:
         self, schema: Schema, *, trimmed: tuple[str, ...] = (), lists: tuple[str, ...] = ()
     ) -> Json:
         """The fields of the schema, validated. An empty field counts as missing; fields in
-        `trimmed` lose surrounding spaces, those in `lists` may occur more than once.
-
-        Raises Malformed for another repeated field, Invalid with every finding.
-        """
+        `trimmed` lose surrounding spaces, those in `lists` may occur more than once. Raises
+        Malformed for another repeated field, Invalid with every finding."""
         found: Json = {}
         for name in schema:
             values = self._values.get(name, [])
@@ -40,7 +38,7 @@ class Form:
                     found[name] = values
                 continue
             if len(values) > 1:
-                raise Malformed("malformed_request", f"The form has `{name}` more than once.")
+                raise MalformedRequest(f"The form has `{name}` more than once.")
             value = values[0].strip() if values and name in trimmed else "".join(values)
             if value:
                 found[name] = value

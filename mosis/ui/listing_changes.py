@@ -16,19 +16,14 @@ from mosis.publishing.listing_changes import FIELDS, ListingChange
 from mosis.publishing.reviews import REASONS
 from mosis.records import dataclass
 from mosis.ui.pages import Page, Section
-from mosis.validation import Schema, pattern
+from mosis.validation import Schema, pattern, text
 from mosis.web.listing_changes import STATES
 from mosis.web.plugins import Portal
 from mosis.web.request import read_choice
 from mosis.web.reviews import APPROVE, REJECT
 
 REVISION: Schema = {
-    "revision": {
-        "type": "string",
-        "required": True,
-        "maxlength": 10,
-        "regex": pattern(r"[1-9][0-9]*\Z", "This must be a number."),
-    }
+    "revision": text(10, required=True, regex=pattern(r"[1-9][0-9]*\Z", "This must be a number."))
 }
 APPROVE_HERE: Schema = REVISION | {"comment": APPROVE["comment"]}
 REJECT_HERE: Schema = REVISION | REJECT

@@ -10,7 +10,7 @@ from mosis.publishing import apps, invitations, members
 from mosis.publishing.members import ROLES
 from mosis.ui.pages import Page, Section
 from mosis.validation import Schema
-from mosis.web.members import CHANGE, INVITE, OFFER, count_mail
+from mosis.web.members import CHANGE, INVITE, OFFER, check_mail
 from mosis.web.plugins import Portal
 
 ALL = PageRequest(100)  # an app has at most 20 members and 20 open invitations
@@ -47,7 +47,7 @@ def invite(env: Context, db: Connection, caller: Caller, page: Page, app: str) -
     """Invite the owner of a mailbox."""
     apps.with_role(db, caller, app, "owner")
     form = page.form.checked(INVITE, trimmed=("email",))
-    count_mail(env, caller, form["email"])
+    check_mail(env, db, caller, form["email"])
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         invitations.send(db, caller, found, form["email"], form["role"])
@@ -87,7 +87,7 @@ def offer(env: Context, db: Connection, caller: Caller, page: Page, app: str) ->
     """Offer the app to the owner of a mailbox."""
     apps.with_role(db, caller, app, "owner")
     form = page.form.checked(OFFER_HERE, trimmed=("to",))
-    count_mail(env, caller, form["to"])
+    check_mail(env, db, caller, form["to"])
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         invitations.offer(db, caller, found, form["to"])

@@ -15,7 +15,7 @@ from mosis.ui import charts
 from mosis.ui.charts import Chart, Series
 from mosis.ui.pages import Page, Section
 from mosis.ui.rendering import message
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, choice
 from mosis.web.plugins import Portal
 from mosis.web.request import read_choice
 from mosis.web.telemetry import public_group
@@ -23,8 +23,8 @@ from mosis.web.telemetry import public_group
 SPANS = {"7": 7, "30": 30, "90": 90}  # days
 VERSIONS = 8  # beside each other
 DECISION: Schema = {
-    "state": {"type": "string", "required": True, "allowed": ["open", "resolved"]},
-    "show": {"type": "string", "allowed": ["open", "resolved"]},
+    "state": choice(("open", "resolved"), required=True),
+    "show": choice(("open", "resolved")),
 }
 
 

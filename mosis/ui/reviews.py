@@ -31,7 +31,7 @@ from mosis.records import dataclass
 from mosis.ui import listing_changes as listings
 from mosis.ui.apps import CHECKBOX
 from mosis.ui.pages import Page, Section
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, choice
 from mosis.web.listing_changes import STATES as LISTING_STATES
 from mosis.web.long_poll import in_turn
 from mosis.web.plugins import Portal
@@ -43,10 +43,7 @@ LINES = 1500  # of a diff on one page
 MESSAGES = 500
 LISTINGS = 10
 SEVERITIES = ("error", "warning", "info")
-SAY_HERE: Schema = {
-    "text": SAY_AS_REVIEWER["text"],
-    "internal": {"type": "string", "allowed": ["yes"]},
-}
+SAY_HERE: Schema = {"text": SAY_AS_REVIEWER["text"], "internal": choice(("yes",))}
 APPROVE_HERE: Schema = APPROVE | {"security": CHECKBOX}
 
 

@@ -9,24 +9,18 @@ from mosis.errors import Invalid
 from mosis.publishing import apps, rollout_plans, versions
 from mosis.telemetry import rollout_health
 from mosis.ui.pages import Page
-from mosis.validation import Json, Schema, check, pattern
+from mosis.validation import Json, Schema, check, choice, pattern, text
 from mosis.web import apps as api
 from mosis.web.request import spend
 from mosis.web.rollout_plans import ROLLOUT_PLAN
 
 PLAN_HERE: Schema = {
-    "steps": {"type": "string", "maxlength": 1000},
-    "crash_free_below": {
-        "type": "string",
-        "maxlength": 6,
-        "regex": pattern(r"(?:100|[0-9]{1,2}(?:\.[0-9]{1,3})?)\Z", "This must be a percentage."),
-    },
-    "sessions_at_least": {
-        "type": "string",
-        "maxlength": 7,
-        "regex": pattern(r"[0-9]{1,7}\Z", "This must be a number."),
-    },
-    "remove": {"type": "string", "allowed": ["yes"]},
+    "steps": text(1000),
+    "crash_free_below": text(
+        6, regex=pattern(r"(?:100|[0-9]{1,2}(?:\.[0-9]{1,3})?)\Z", "This must be a percentage.")
+    ),
+    "sessions_at_least": text(7, regex=pattern(r"[0-9]{1,7}\Z", "This must be a number.")),
+    "remove": choice(("yes",)),
 }
 _LINE = (
     "Write one step in each line: the share in percent and the hours after publication, as in 5 0."

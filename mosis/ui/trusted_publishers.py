@@ -14,7 +14,7 @@ from mosis.people import trusted_publishers
 from mosis.people.trusted_publishers import SCOPES
 from mosis.publishing import apps, members
 from mosis.ui.pages import Page, Section
-from mosis.validation import Schema, check
+from mosis.validation import Schema, check, choice, text
 from mosis.web.apps import PUBLISH_BY
 from mosis.web.plugins import Portal
 from mosis.web.trusted_publishers import ADD
@@ -22,10 +22,10 @@ from mosis.web.trusted_publishers import ADD
 ALL = PageRequest(100)  # an app has at most 20
 ADD_HERE: Schema = {
     "issuer": ADD["issuer"],
-    "claims": {"type": "string", "required": True, "maxlength": 5000},
+    "claims": text(5000, required=True),
     "scopes": ADD["scopes"],
 }
-ONLY: Schema = {"publish_by": {"type": "string", "required": True, "allowed": list(PUBLISH_BY)}}
+ONLY: Schema = {"publish_by": choice(PUBLISH_BY, required=True)}
 # Issuers as their tokens name them, and claims to copy; docs/COOKBOOK.md has the workflows.
 EXAMPLES = (
     (
@@ -34,11 +34,7 @@ EXAMPLES = (
         "repository_id=123456789\nref=refs/heads/main",
     ),
     ("GitLab", "https://gitlab.com", "project_id=1234\nref=main\nref_protected=true"),
-    (
-        "Forgejo",
-        "https://git.example.org/api/actions",
-        "repository_id=12\nref=refs/heads/main",
-    ),
+    ("Forgejo", "https://git.example.org/api/actions", "repository_id=12\nref=refs/heads/main"),
 )
 
 

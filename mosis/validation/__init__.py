@@ -27,16 +27,25 @@ SENTENCE = rf"(?=[\s\S]*{names.VISIBLE})" + LINES  # the same, with at least one
 MOST_FINDINGS = 100
 
 
+def text(maxlength: int, **rules: Any) -> dict[str, Any]:
+    """The rules of a text with so many characters at most."""
+    return {"type": "string", "maxlength": maxlength} | rules
+
+
 def required_text(maxlength: int, regex: str = SENTENCE) -> dict[str, Any]:
     """The rules of a text that must be given and not be empty."""
-    kind = {"type": "string", "required": True}
-    return kind | {"minlength": 1, "maxlength": maxlength, "regex": regex}
+    return text(maxlength, required=True, minlength=1, regex=regex)
+
+
+def choice(values: Collection[str], **rules: Any) -> dict[str, Any]:
+    """The rules of one of these values."""
+    return {"type": "string", "allowed": list(values)} | rules
 
 
 def some_of(values: Collection[str], **rules: Any) -> dict[str, Any]:
     """The rules of a list with one or more of these values."""
-    each = {"type": "string", "allowed": list(values)}
-    return {"type": "list", "minlength": 1, "maxlength": len(values), "schema": each} | rules
+    most = len(values)
+    return {"type": "list", "minlength": 1, "maxlength": most, "schema": choice(values)} | rules
 
 
 _CODES = {
@@ -192,8 +201,7 @@ def _validator_class() -> Any:
 
             @property
             def found(self) -> list[Any]:
-                """The errors so far, including those in nested parts: their validators share this
-                list."""
+                """The errors so far, of nested parts too: their validators share this list."""
                 found: list[Any] = self._config["found"]
                 return found
 

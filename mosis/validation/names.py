@@ -59,6 +59,15 @@ def one_line(text: str) -> str:
     return _NOT_IN_A_LINE.sub("", text)
 
 
+_LINK = re.compile(r"://|www\.|[^\s.]\.[^\W\d_]{2,}", re.IGNORECASE)
+
+
+def has_link(text: str) -> bool:
+    """Whether a mail program may make a link of a part of this text: an address of the web, or what
+    looks like a host name."""
+    return bool(_LINK.search(text))
+
+
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 # An address that every mail server accepts (RFC 5321, 4.1.2, without quoting and address literals),

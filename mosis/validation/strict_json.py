@@ -58,9 +58,9 @@ def _read_quickly(body: bytes, between: bytes, depth: int) -> Any:
         value = orjson.loads(body)
     except ValueError:
         return _UNDECIDED
+    _check_depth(between, depth)  # first, because orjson writes fewer levels than it reads
     if orjson.dumps(value).count(b":") != body.count(b":"):
         return _UNDECIDED
-    _check_depth(between, depth)
     return value
 
 
@@ -89,8 +89,7 @@ def load_stored(text: str) -> Any:
 
 
 def _outside_strings(body: bytes) -> bytes:
-    """The text outside of strings. For a body that is not JSON this can be wrong; the parser
-    refuses it anyway."""
+    """The text outside of strings; may be wrong for what is not JSON and is refused anyway."""
     unescaped = _ESCAPE.sub(b"", body) if b"\\" in body else body
     return b" ".join(unescaped.split(b'"')[::2])
 

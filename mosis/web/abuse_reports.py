@@ -7,61 +7,37 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import abuse_reports, apps
 from mosis.publishing.abuse_reports import OUTCOMES, REASONS, ReportedApp
-from mosis.validation import Json, Schema, required_text
+from mosis.validation import Json, Schema, choice, required_text
 from mosis.web.auth import EMAIL
 from mosis.web.request import listed, read_choice, read_page, spend
-from mosis.web.schemas import (
-    ID,
-    TIME,
-    each,
-    list_of,
-    nullable,
-    one_of,
-    only,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import each, list_of, one_of, only, operation, shape, shown
 
 REPORT: Schema = {
-    "reason": {"type": "string", "required": True, "allowed": list(REASONS)},
+    "reason": choice(REASONS, required=True),
     "text": required_text(2000),
     "email": {name: rule for name, rule in EMAIL.items() if name != "required"},
 }
 CLOSE: Schema = {
-    "outcome": {"type": "string", "required": True, "allowed": list(OUTCOMES)},
+    "outcome": choice(OUTCOMES, required=True),
     "comment": required_text(500),
     "newest": {"type": "integer", "required": True, "min": 1, "max": (1 << 53) - 1},
 }
 STATES = ("open", "closed")
-RECEIVED = shape("AbuseReportReceived", package_id=str, reason=one_of(*REASONS), received_at=TIME)
+RECEIVED = shape("AbuseReportReceived", "package_id reason received_at", reason=one_of(*REASONS))
 REPORTED_APP = shape(
     "ReportedApp",
-    app_id=ID,
-    package_id=str,
-    name=str,
+    "app_id package_id name app_status reports:int verified:int sources:int reasons"
+    " first_at last_at newest:int",
     app_status=one_of(*apps.STATUSES),
-    reports=int,
-    verified=int,
-    sources=int,
     reasons=each(int),
-    first_at=TIME,
-    last_at=TIME,
-    newest=int,
 )
 ABUSE_REPORT = shape(
     "AbuseReport",
-    id=ID,
-    number=int,
+    "id number:int reason text email? verified:bool created_at closed_at? outcome?",
     reason=one_of(*REASONS),
-    text=str,
-    email=nullable(str),
-    verified=bool,
-    created_at=TIME,
-    closed_at=nullable(TIME),
-    outcome=nullable(one_of(*OUTCOMES)),
+    outcome=one_of(*OUTCOMES),
 )
-CLOSED = shape("ClosedReports", closed=int, app_status=one_of(*apps.STATUSES))
+CLOSED = shape("ClosedReports", "closed:int app_status", app_status=one_of(*apps.STATUSES))
 
 
 def routes(app: bottle.Bottle) -> None:

@@ -6,19 +6,16 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import account_recovery, accounts
-from mosis.validation import Json
+from mosis.validation import Json, text
 from mosis.validation.names import KNOWN_EMAIL_ADDRESS
 from mosis.web.auth import EMAIL, PASSWORD, TICKET, password_findings
 from mosis.web.request import spend
 from mosis.web.schemas import operation
 
-CHANGE = {
-    "current_password": {"type": "string", "required": True, "maxlength": 1024},
-    "new_password": PASSWORD,
-}
+CHANGE = {"current_password": text(1024, required=True), "new_password": PASSWORD}
 FORGOT = {"email": EMAIL | {"regex": KNOWN_EMAIL_ADDRESS}}
 RESET = {"token": TICKET, "new_password": PASSWORD}
-CHANGE_EMAIL = {"email": EMAIL, "password": {"type": "string", "nullable": True, "maxlength": 1024}}
+CHANGE_EMAIL = {"email": EMAIL, "password": text(1024, nullable=True)}
 UNDO = {"token": TICKET}
 VERIFY = {"token": TICKET, "password": PASSWORD | {"required": False}}
 

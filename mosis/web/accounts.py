@@ -9,69 +9,37 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import accounts, identities, personal_data, second_factor
 from mosis.people.accounts import Developer
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, choice, text
 from mosis.validation.names import NAME
 from mosis.web.request import listed, read_page, require_match, spend
-from mosis.web.schemas import (
-    ID,
-    TIME,
-    each,
-    extended_with,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import each, extended_with, list_of, many, one_of, operation, shape, shown
 
 CHANGE: Schema = {
-    "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": NAME},
+    "name": text(100, minlength=1, regex=NAME),
     "mail": {
         "type": "dict",
-        "keysrules": {"type": "string", "allowed": sorted(events.KINDS)},
+        "keysrules": choice(sorted(events.KINDS)),
         "valuesrules": {"type": "boolean"},
     },
 }
-ERASE: Schema = {
-    "password": {"type": "string", "nullable": True, "maxlength": 1024},
-    "apps": {"type": "string", "allowed": ["keep", "withdraw"]},
-}
+ERASE: Schema = {"password": text(1024, nullable=True), "apps": choice(("keep", "withdraw"))}
 
 DEVELOPER = shape(
     "Developer",
-    id=ID,
-    email=str,
-    email_verified=bool,
-    name=str,
+    "id email email_verified:bool name role suspended:bool providers[] second_factor:bool"
+    " created_at",
     role=one_of(*ROLES),
-    suspended=bool,
-    providers=many(str),
-    second_factor=bool,
-    created_at=TIME,
 )
-OWN = extended_with("Me", DEVELOPER, mail=each(bool))
+OWN = extended_with("Me", DEVELOPER, "mail", mail=each(bool))
 HOLDER = shape(
     "CredentialHolder",
-    id=ID,
-    name=str,
-    email=str,
+    "id name email role scopes[] apps[]?",
     role=one_of(*ROLES),
-    scopes=many(one_of(*SCOPES)),
-    apps=nullable(many(str)),
+    scopes=one_of(*SCOPES),
 )
 ENTRY = shape(
     "AuditEntry",
-    number=int,
-    at=TIME,
-    actor_id=nullable(ID),
-    action=str,
-    subject_id=nullable(str),
-    owner_id=nullable(ID),
-    network=str,
-    details=dict,
-    hash=str,
+    "number:int at actor_id? action subject_id:str? owner_id? network details:dict hash",
 )
 
 
@@ -100,8 +68,10 @@ def me(db: Connection, caller: Caller) -> Json:
 
 
 @operation(OWN, body=CHANGE, matches=True)
-def change(db: Connection, caller: Caller, body: Json) -> Json:
+def change(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Change the caller's name, or which kinds of notifications are mailed."""
+    if "name" in body:
+        spend(env, "names", caller.account)
     with db.write():
         require_match(lambda: _own(db, accounts.get(db, caller.account)))
         mail = body.pop("mail", None)

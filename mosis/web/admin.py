@@ -8,37 +8,26 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import account_recovery, accounts
 from mosis.publishing import apps
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, choice, text
 from mosis.web import accounts as people
 from mosis.web import apps as catalogue
 from mosis.web.auth import EMAIL
 from mosis.web.request import listed, read_page
-from mosis.web.schemas import TIME, list_of, operation, shape
+from mosis.web.schemas import list_of, operation, shape
 
-DEVELOPER: Schema = {
-    "role": {"type": "string", "allowed": list(ROLES)},
-    "suspended": {"type": "boolean"},
-}
+DEVELOPER: Schema = {"role": choice(ROLES), "suspended": {"type": "boolean"}}
 APP: Schema = {
     "suspended": {"type": "boolean", "required": True},
-    "reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500},
+    "reason": text(500, required=True, minlength=1),
 }
 INVITE: Schema = {"email": EMAIL}
 
-SEARCH: Schema = {"q": {"type": "string", "maxlength": 200, "meta": "A part of the names."}}
+SEARCH: Schema = {"q": text(200, meta="A part of the names.")}
 OF_TRAIL: Schema = {
-    "owner": {
-        "type": "string",
-        "maxlength": 100,
-        "meta": "The id of an account: lines that concern it.",
-    },
-    "action": {
-        "type": "string",
-        "maxlength": 100,
-        "meta": "An action, such as `version.uploaded`.",
-    },
+    "owner": text(100, meta="The id of an account: lines that concern it."),
+    "action": text(100, meta="An action, such as `version.uploaded`."),
 }
-INVITATION = shape("Invitation", email=str, invitation=str, expires_at=TIME)
+INVITATION = shape("Invitation", "email invitation expires_at")
 
 
 def routes(app: bottle.Bottle) -> None:

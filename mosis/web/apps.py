@@ -14,88 +14,59 @@ from mosis.publishing import apps, listing_changes, rollout_plans, versions
 from mosis.publishing.apps import STATUSES, App
 from mosis.publishing.listing_changes import ListingChange
 from mosis.telemetry import rollout_health
-from mosis.validation import LINES, Finding, Json, Schema, finding, findings_of, pattern
+from mosis.validation import (
+    LINES,
+    Finding,
+    Json,
+    Schema,
+    choice,
+    finding,
+    findings_of,
+    pattern,
+    text,
+)
 from mosis.validation.names import LINE, NAME, TAG, WEB_ADDRESS, normal_web_address
 from mosis.web.request import created, listed, read_choice, read_page, require_match, spend
 from mosis.web.rollout_plans import DEFAULT_PLAN, ROLLOUT_PLAN
-from mosis.web.schemas import (
-    ID,
-    LINK,
-    TIME,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    only,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import list_of, one_of, only, operation, shape, shown
 
 _FIELDS: Schema = {
-    "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": NAME},
-    "summary": {"type": "string", "maxlength": 200, "regex": LINE},
-    "description": {"type": "string", "maxlength": 10_000, "regex": LINES},
-    "category": {
-        "type": "string",
-        "maxlength": 40,
-        "regex": pattern(
+    "name": text(50, minlength=1, regex=NAME),
+    "summary": text(200, regex=LINE),
+    "description": text(10_000, regex=LINES),
+    "category": text(
+        40,
+        regex=pattern(
             r"[a-z][a-z0-9-]*\Z",
             "This must be one word of lower-case letters, digits and hyphens that begins with a letter, such as productivity.",
         ),
-    },
-    "tags": {
-        "type": "list",
-        "maxlength": 10,
-        "schema": {"type": "string", "maxlength": 40, "regex": TAG},
-    },
-    "homepage": {"type": "string", "nullable": True, "maxlength": 500, "regex": WEB_ADDRESS},
+    ),
+    "tags": {"type": "list", "maxlength": 10, "schema": text(40, regex=TAG)},
+    "homepage": text(500, nullable=True, regex=WEB_ADDRESS),
 }
 _DEFAULT_PLAN: Json = {"rollout_plan": {"type": "dict", "nullable": True, "schema": ROLLOUT_PLAN}}
 CREATE = (
     _FIELDS
     | _DEFAULT_PLAN
     | {
-        "package_id": {
-            "type": "string",
-            "required": True,
-            "maxlength": 255,
-            "regex": pattern(PACKAGE_ID.pattern, apps.PACKAGE_ID_FORM),
-        },
+        "package_id": text(
+            255, required=True, regex=pattern(PACKAGE_ID.pattern, apps.PACKAGE_ID_FORM)
+        ),
         "name": _FIELDS["name"] | {"required": True},
     }
 )
 PUBLISH_BY = ("anyone", "trusted")
-CHANGE = _FIELDS | _DEFAULT_PLAN | {"publish_by": {"type": "string", "allowed": list(PUBLISH_BY)}}
+CHANGE = _FIELDS | _DEFAULT_PLAN | {"publish_by": choice(PUBLISH_BY)}
 
-PENDING = shape(
-    "PendingListing",
-    id=ID,
-    revision=int,
-    fields=dict,
-    because=many(str),
-    submitted_at=TIME,
-    updated_at=TIME,
-)
+PENDING = shape("PendingListing", "id revision:int fields:dict because[] submitted_at updated_at")
 APP = shape(
     "App",
-    id=ID,
-    package_id=str,
-    name=str,
-    summary=str,
-    description=str,
-    category=str,
-    tags=many(str),
-    homepage=nullable(str),
+    "id package_id name summary description category tags[] homepage? status developer_id"
+    " icon_url? latest_version? rollout_plan? publish_by pending? created_at updated_at",
     status=one_of(*STATUSES),
-    developer_id=ID,
-    icon_url=nullable(LINK),
-    latest_version=nullable(str),
-    rollout_plan=nullable(DEFAULT_PLAN),
+    rollout_plan=DEFAULT_PLAN,
     publish_by=one_of(*PUBLISH_BY),
-    pending=nullable(PENDING),
-    created_at=TIME,
-    updated_at=TIME,
+    pending=PENDING,
 )
 
 
@@ -128,7 +99,7 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/apps/<app>", callback=delete, scope="apps:write", lane="writes")
 
 
-@operation(list_of("apps", APP, total=int), query=only("status", STATUSES))
+@operation(list_of("apps", APP, "total:int"), query=only("status", STATUSES))
 def index(env: Context, db: Connection, caller: Caller) -> Json:
     """The caller's apps, newest first."""
     status = read_choice("status", *STATUSES)
@@ -165,8 +136,7 @@ def change(env: Context, db: Connection, caller: Caller, app: str, body: Json) -
 
 
 def change_fields(env: Context, db: Connection, caller: Caller, found: App, fields: Json) -> App:
-    """Change fields that were checked by CHANGE, in the running transaction. Raises LimitReached,
-    Invalid."""
+    """Change fields checked by CHANGE, in the running transaction. Raises LimitReached, Invalid."""
     rollout_health.check_counted(env, found.id, fields.get("rollout_plan"), "/rollout_plan")
     if found.published and fields:
         spend(env, "listing", caller.account)
@@ -183,8 +153,7 @@ def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
 
 
 def _normal(fields: Json) -> Json:
-    """The fields in their stored form: each tag once, regardless of case, and the homepage's host
-    in lower case."""
+    """The fields as stored: each tag once, in any case, and the homepage's host in lower case."""
     if "tags" in fields:
         once: dict[str, str] = {}
         for tag in fields["tags"]:

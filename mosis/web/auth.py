@@ -11,58 +11,32 @@ from mosis.credentials import tokens, totp
 from mosis.database import Connection
 from mosis.people import accounts, second_factor
 from mosis.people.accounts import Session, SignedIn
-from mosis.validation import Finding, Json, findings_of, names, required_text
+from mosis.validation import Finding, Json, findings_of, names, required_text, text
 from mosis.validation.names import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
 from mosis.web.request import created, listed, read_page, spend
-from mosis.web.schemas import ID, TIME, extended_with, list_of, operation, shape, shown
+from mosis.web.schemas import extended_with, list_of, operation, shape, shown
 
-EMAIL = {
-    "type": "string",
-    "required": True,
-    "minlength": 3,
-    "maxlength": 254,
-    "regex": EMAIL_ADDRESS,
-}
-PASSWORD = {"type": "string", "required": True, "minlength": 10, "maxlength": 1024}
+EMAIL = text(254, required=True, minlength=3, regex=EMAIL_ADDRESS)
+PASSWORD = text(1024, required=True, minlength=10)
 NAME = required_text(100, names.NAME)
-SECOND_FACTOR_CODE = {"type": "string", "required": True, "minlength": 6, "maxlength": 40}
-TICKET = {"type": "string", "required": True, "maxlength": 100}
+SECOND_FACTOR_CODE = text(40, required=True, minlength=6)
+TICKET = text(100, required=True)
 
-REGISTER = {
-    "email": EMAIL,
-    "password": PASSWORD,
-    "name": NAME,
-    "invitation": {"type": "string", "maxlength": 100},
-}
-LOGIN = {
-    "email": {"type": "string", "required": True, "maxlength": 254},
-    "password": {"type": "string", "required": True, "maxlength": 1024},
-}
+REGISTER = {"email": EMAIL, "password": PASSWORD, "name": NAME, "invitation": text(100)}
+LOGIN = {"email": text(254, required=True), "password": text(1024, required=True)}
 SECOND_STEP = {"ticket": TICKET, "code": SECOND_FACTOR_CODE}
-REFRESH = {"refresh_token": {"type": "string", "required": True, "maxlength": 200}}
+REFRESH = {"refresh_token": text(200, required=True)}
 LOGOUT = {"everywhere": {"type": "boolean"}}
 
 TOKENS = shape(
     "Tokens",
-    access_token=str,
+    "access_token token_type expires_in:int refresh_token refresh_expires_in:int",
     token_type={"const": "Bearer"},
-    expires_in=int,
-    refresh_token=str,
-    refresh_expires_in=int,
 )
-SIGNED_IN = extended_with("SignedIn", TOKENS, developer=DEVELOPER)
-SESSION = shape(
-    "Session",
-    id=ID,
-    client=str,
-    network=str,
-    current=bool,
-    created_at=TIME,
-    last_used_at=TIME,
-    expires_at=TIME,
-)
+SIGNED_IN = extended_with("SignedIn", TOKENS, "developer", developer=DEVELOPER)
+SESSION = shape("Session", "id client network current:bool created_at last_used_at expires_at")
 
 
 def password_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:

@@ -10,10 +10,10 @@ from mosis.database import Connection
 from mosis.operations.backup import copies, drills
 from mosis.validation import Json
 from mosis.web.request import listed, read_page
-from mosis.web.schemas import EMPTY, ID, list_of, nullable, operation, shape, shown
+from mosis.web.schemas import EMPTY, list_of, operation, shape, shown
 
-COPY = shape("Copy", name=str, size_bytes=int, packages=int)
-ASKED = shape("BackupAsked", job=ID)
+COPY = shape("Copy", "name size_bytes:int packages:int")
+ASKED = shape("BackupAsked", "job:id")
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -21,7 +21,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/admin/backups", callback=make, scope="admin", idempotent="yes")
 
 
-@operation(list_of("backups", COPY, replica=nullable(dict), drill=nullable(dict)))
+@operation(list_of("backups", COPY, "replica:dict? drill:dict?"))
 def index(env: Context, db: Connection) -> Json:
     """The existing copies, the replica and the last drill."""
     page = copies.index(env.config, read_page(str))

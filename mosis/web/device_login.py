@@ -13,55 +13,48 @@ from mosis.credentials.oauth.trusted import LONGEST
 from mosis.database import Connection
 from mosis.errors import Malformed
 from mosis.people import device_login, trusted_publishers
-from mosis.validation import Finding, Json, Schema, finding, required_text, some_of
+from mosis.validation import Finding, Json, Schema, choice, finding, required_text, some_of, text
 from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
 from mosis.web.auth import SECOND_FACTOR_CODE, TOKENS, spend_code
 from mosis.web.request import spend
-from mosis.web.schemas import LINK, TIME, many, operation, shape, shown
+from mosis.web.schemas import operation, shape, shown
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 BEGIN = {
     "client_name": required_text(100, NAME),
-    "client_id": {"type": "string", "maxlength": 100},
+    "client_id": text(100),
     "scopes": some_of(SCOPES),
-    "scope": {"type": "string", "maxlength": 500},
+    "scope": text(500),
 }
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
 TOKEN: Schema = {
-    "grant_type": {"type": "string", "required": True, "maxlength": 100},
-    "device_code": {"type": "string", "maxlength": 100},
-    "client_id": {"type": "string", "maxlength": 100},
-    "subject_token": {"type": "string", "maxlength": LONGEST},
-    "subject_token_type": {"type": "string", "allowed": [ID_TOKEN]},
-    "audience": {"type": "string", "maxlength": 255},
+    "grant_type": text(100, required=True),
+    "device_code": text(100),
+    "client_id": text(100),
+    "subject_token": text(LONGEST),
+    "subject_token_type": choice((ID_TOKEN,)),
+    "audience": text(255),
 }
 APPROVE = {
-    "user_code": {"type": "string", "required": True, "minlength": 8, "maxlength": 20},
+    "user_code": text(20, required=True, minlength=8),
     "approve": {"type": "boolean", "required": True},
     "code": SECOND_FACTOR_CODE | {"required": False},
 }
 
 BEGUN = shape(
     "DeviceLogin",
-    device_code=str,
-    user_code=str,
-    verification_uri=LINK,
-    verification_uri_complete=LINK,
-    expires_in=int,
-    interval=int,
+    "device_code user_code verification_uri:link verification_uri_complete:link expires_in:int"
+    " interval:int",
 )
-ASKED = shape("DeviceRequest", user_code=str, client_name=str, scopes=many(str), expires_at=TIME)
+ASKED = shape("DeviceRequest", "user_code client_name scopes[] expires_at")
 EXCHANGED = shape(
     "ExchangedToken",
-    access_token=str,
-    issued_token_type=str,
+    "access_token issued_token_type token_type expires_in:int scope",
     token_type={"const": "Bearer"},
-    expires_in=int,
-    scope=str,
 )
-DECIDED = shape("DeviceDecision", user_code=str, client_name=str, approved=bool)
+DECIDED = shape("DeviceDecision", "user_code client_name approved:bool")
 
 
 def _scope_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
@@ -81,11 +74,8 @@ def _token_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding
     if "grant_type" not in fields:
         return
     if fields["grant_type"] not in (GRANT, EXCHANGE_GRANT):
-        raise Malformed(
-            "unsupported_grant_type",
-            f"grant_type must be {GRANT} or {EXCHANGE_GRANT}.",
-            error="unsupported_grant_type",
-        )
+        detail = f"grant_type must be {GRANT} or {EXCHANGE_GRANT}."
+        raise Malformed("unsupported_grant_type", detail, error="unsupported_grant_type")
     exchanged = ("subject_token", "subject_token_type", "audience")
     for name in exchanged if fields["grant_type"] == EXCHANGE_GRANT else ("device_code",):
         if name not in fields:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mosis.errors import Invalid, Malformed
+from mosis.errors import Invalid, Malformed, MalformedRequest
 
 ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512"}
 FIELDS = ("Content-Digest", "Repr-Digest")
@@ -91,8 +91,7 @@ def check_digests(header: Callable[[str], str | None], body: bytes) -> None:
 
 
 def _dictionary(field: str, text: str) -> dict[str, bytes]:
-    """The digests of known algorithms in a dictionary (RFC 8941, section 4.2.2); the last value of
-    a repeated key counts."""
+    """The digests of known algorithms in a dictionary (RFC 8941, 4.2.2); the last counts."""
     found: dict[str, Any] = {}
     text, position = text.strip(" "), 0
     while position < len(text):
@@ -139,7 +138,5 @@ def _shown(name: str, digest: bytes) -> str:
 
 def _unreadable(field: str, reason: str) -> Malformed:
     example = "SHA-256=BASE64" if field == "Digest" else "sha-256=:BASE64:"
-    return Malformed(
-        "malformed_request",
-        f"The header {field} cannot be read: {reason}. Write `{field}: {example}`.",
-    )
+    detail = f"The header {field} cannot be read: {reason}. Write `{field}: {example}`."
+    return MalformedRequest(detail)

@@ -15,6 +15,7 @@ from mosis import VERSION
 from mosis.context import Context
 from mosis.errors import NotFound
 from mosis.packages import manifest_schema
+from mosis.validation import text
 from mosis.web import docs_pages, docs_search
 from mosis.web.content_coding import compressed
 from mosis.web.file_response import send_bytes, send_file
@@ -24,7 +25,7 @@ from mosis.web.schemas import File, operation
 HERE = Path(__file__).parent
 SCRIPTS = ("redoc.standalone.js", "start.js")
 PAGE = File("text/html")
-SEARCH = {"q": {"type": "string", "maxlength": docs_search.QUERY_CHARACTERS, "meta": "Words."}}
+SEARCH = {"q": text(docs_search.QUERY_CHARACTERS, meta="Words.")}
 # Styles that Redoc inserts before it knows the nonce: an empty one, and that of its scrollbars
 EARLY_STYLES = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
 SAFE = {"Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}

@@ -3,7 +3,8 @@ once from the documents."""
 
 import re
 from functools import cache
-from html import escape
+
+from bottle import html_escape as escape
 
 from mosis.records import dataclass
 from mosis.web import docs_pages
@@ -118,4 +119,4 @@ def _excerpt(section: Section, words: list[str]) -> str:
     for found in pattern.finditer(shown):
         marked += [escape(shown[at : found.start()]), f"<mark>{escape(found[0])}</mark>"]
         at = found.end()
-    return ("… " if start else "") + "".join(marked) + escape(shown[at:]) + " …"
+    return ("… " if start else "") + "".join([*marked, escape(shown[at:])]) + " …"

@@ -10,13 +10,14 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.errors import Malformed
+from mosis.validation import text
 from mosis.validation.strict_json import dump_json
 from mosis.web.long_poll import LONGEST_SECONDS, WAIT, wait, wait_seconds
 from mosis.web.notifications import NOTIFICATION, public
 from mosis.web.request import listed, read_page
 from mosis.web.schemas import list_of, operation
 
-AFTER = {"after": {"type": "string", "maxlength": 100, "meta": "The id of the last known event."}}
+AFTER = {"after": text(100, meta="The id of the last known event.")}
 
 
 EVENT_STREAM = "text/event-stream"

@@ -11,7 +11,7 @@ from mosis.store import download_batches
 from mosis.validation import Json, Schema
 from mosis.web.schemas import operation, shape
 
-COUNTED = shape("CountedDownloads", added=bool)
+COUNTED = shape("CountedDownloads", "added:bool")
 DOWNLOADS: Schema = {
     "batch": {"type": "string", "required": True, "regex": "[0-9a-f-]{36}"},
     "day": {"type": "string", "required": True, "regex": "[0-9]{4}-[0-9]{2}-[0-9]{2}"},

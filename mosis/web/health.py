@@ -9,17 +9,13 @@ from mosis.database import Connection
 from mosis.operations import readiness
 from mosis.operations.front_end import State
 from mosis.validation import Json
-from mosis.web.schemas import nullable, operation, shape, shown
+from mosis.web.schemas import operation, shape, shown
 
-ALIVE = shape("Alive", status={"const": "ok"})
+ALIVE = shape("Alive", "status", status={"const": "ok"})
 READY = shape(
     "Ready",
+    "status sqlite_version disk_free_bytes:int queue_age_seconds:int replica:dict? store:dict?",
     status={"const": "ready"},
-    sqlite_version=str,
-    disk_free_bytes=int,
-    queue_age_seconds=int,
-    replica=nullable(dict),
-    store=nullable(dict),
 )
 
 

@@ -8,29 +8,12 @@ from mosis.database import Connection
 from mosis.jobs import Job
 from mosis.validation import Json
 from mosis.web.request import listed, read_choice, read_page
-from mosis.web.schemas import (
-    EMPTY,
-    ID,
-    TIME,
-    list_of,
-    nullable,
-    one_of,
-    only,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import EMPTY, list_of, one_of, only, operation, shape, shown
 
 JOB = shape(
     "Job",
-    id=ID,
-    kind=str,
+    "id kind state attempts:int run_at lease_until? last_error? created_at",
     state=one_of(*jobs.STATES),
-    attempts=int,
-    run_at=TIME,
-    lease_until=nullable(TIME),
-    last_error=nullable(str),
-    created_at=TIME,
 )
 
 

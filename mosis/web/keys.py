@@ -12,7 +12,7 @@ from mosis.caller import ROLES, SCOPES, Caller
 from mosis.context import Context
 from mosis.credentials.scanners import ScannerKeys
 from mosis.database import Connection
-from mosis.errors import Denied, Malformed
+from mosis.errors import Denied, MalformedRequest
 from mosis.people import api_keys as keys
 from mosis.people import signing_keys
 from mosis.people.api_keys import ApiKey, NewKey
@@ -22,27 +22,18 @@ from mosis.validation import (
     Finding,
     Json,
     Schema,
+    choice,
     finding,
     findings_of,
     required_text,
     some_of,
+    text,
     timestamps,
 )
 from mosis.validation.names import NAME
 from mosis.web.long_poll import in_turn
 from mosis.web.request import created, listed, read_page, require_match, spend
-from mosis.web.schemas import (
-    ID,
-    TIME,
-    extended_with,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import extended_with, list_of, many, one_of, operation, shape, shown
 
 API_KEY: Schema = {
     "name": required_text(100, NAME),
@@ -52,71 +43,44 @@ API_KEY: Schema = {
         "nullable": True,
         "minlength": 1,
         "maxlength": 100,
-        "schema": {"type": "string", "maxlength": 255},
+        "schema": text(255),
     },
     "expires_at": timestamps.RULES | {"nullable": True},
-    "role": {"type": "string", "allowed": list(ROLES)},
+    "role": choice(ROLES),
 }
-REPORT: Schema = {"key": {"type": "string", "required": True, "maxlength": 200}}
+REPORT: Schema = {"key": text(200, required=True)}
 # https://docs.github.com/en/code-security/secret-scanning/secret-scanning-partner-program
 MATCH: Schema = {
-    "token": {"type": "string", "required": True, "maxlength": 10_000},
-    "type": {"type": "string", "required": True, "maxlength": 200},
-    "url": {"type": "string", "nullable": True, "maxlength": 10_000},
-    "source": {"type": "string", "nullable": True, "maxlength": 200},
+    "token": text(10_000, required=True),
+    "type": text(200, required=True),
+    "url": text(10_000, nullable=True),
+    "source": text(200, nullable=True),
 }
 SIGNING_KEY = {
     "name": required_text(100, NAME),
-    "public_key": {"type": "string", "required": True, "minlength": 1, "maxlength": 2000},
+    "public_key": text(2000, required=True, minlength=1),
 }
 
 KEY = shape(
     "ApiKey",
-    id=ID,
-    name=str,
-    prefix=str,
-    scopes=many(one_of(*SCOPES)),
-    apps=nullable(many(str)),
+    "id name prefix scopes[] apps[]? role expires_at? last_used_at? created_at made_by:id?",
+    scopes=one_of(*SCOPES),
     role=one_of(*ROLES),
-    expires_at=nullable(TIME),
-    last_used_at=nullable(TIME),
-    created_at=TIME,
-    made_by=nullable(ID),
 )
-NEW_KEY = extended_with("NewApiKey", KEY, key=str)
-REPORTED = shape("Reported", revoked=bool)
+NEW_KEY = extended_with("NewApiKey", KEY, "key")
+REPORTED = shape("Reported", "revoked:bool")
 LABELLED = shape(
-    "ReportedMatch",
-    token_hash=str,
-    token_type=str,
-    label=one_of("true_positive", "false_positive"),
+    "ReportedMatch", "token_hash token_type label", label=one_of("true_positive", "false_positive")
 )
 PUBLIC_KEY = shape(
     "SigningKey",
-    id=ID,
-    name=str,
-    public_key=str,
-    fingerprint=str,
+    "id name public_key fingerprint state created_at revoked_at? made_by:id?",
     state=one_of("active", "revoked"),
-    created_at=TIME,
-    revoked_at=nullable(TIME),
-    made_by=nullable(ID),
 )
-VERIFIED = shape(
-    "SignatureCheck", signing_key_id=ID, fingerprint=str, version_id=ID, version=str, verified=bool
-)
+VERIFIED = shape("SignatureCheck", "signing_key_id fingerprint version_id version verified:bool")
 OF_VERIFY: Schema = {
-    "app": {
-        "type": "string",
-        "maxlength": 255,
-        "meta": "Its package_id or id; needed with a version string.",
-    },
-    "version": {
-        "type": "string",
-        "required": True,
-        "maxlength": 255,
-        "meta": "A version's id, or its version string.",
-    },
+    "app": text(255, meta="Its package_id or id; needed with a version string."),
+    "version": text(255, required=True, meta="A version's id, or its version string."),
 }
 
 
@@ -271,10 +235,8 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> Json:
     found, query = signing_keys.get(db, caller.account, key), bottle.request.query
     app, version = query.get("app", ""), query.get("version", "")
     if not version:
-        raise Malformed(
-            "malformed_request",
-            "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID.",
-        )
+        detail = "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID."
+        raise MalformedRequest(detail)
     signed = (
         versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
         if app

@@ -14,13 +14,10 @@ from mosis.validation import Json, Schema
 from mosis.web.request import listed, read_choice, read_page, require_match
 from mosis.web.reviews import APPROVE, REJECT
 from mosis.web.schemas import (
-    ID,
     TEXT,
-    TIME,
     extended_with,
     list_of,
     many,
-    nullable,
     one_of,
     only,
     operation,
@@ -35,26 +32,17 @@ REJECT_LISTING: Schema = REVISION | REJECT
 _VALUE = {"oneOf": [TEXT, many(str), {"type": "null"}]}
 LISTING_CHANGE = shape(
     "ListingChange",
-    id=ID,
-    app_id=ID,
-    package_id=str,
+    "id app_id package_id state revision:int changes[] reasons[] comment submitted_at"
+    " updated_at decided_at?",
     state=one_of("waiting", "approved", "rejected"),
-    revision=int,
-    changes=many(shape("", field=one_of(*FIELDS), before=_VALUE, after=_VALUE)),
-    reasons=many(one_of(*REASONS)),
-    comment=str,
-    submitted_at=TIME,
-    updated_at=TIME,
-    decided_at=nullable(TIME),
+    changes=shape("", "field before after", field=one_of(*FIELDS), before=_VALUE, after=_VALUE),
+    reasons=one_of(*REASONS),
 )
 FOR_REVIEWERS = extended_with(
     "ListingChangeForReviewers",
     LISTING_CHANGE,
-    because=many(str),
-    author_id=ID,
-    developer_id=ID,
+    "because[] author_id developer_id app_status name_look_alike?",
     app_status=one_of(*apps.STATUSES),
-    name_look_alike=nullable(str),
 )
 
 

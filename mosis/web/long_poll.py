@@ -8,7 +8,7 @@ import bottle
 
 from mosis.caller import Caller
 from mosis.context import Context
-from mosis.errors import Malformed
+from mosis.errors import MalformedRequest
 from mosis.packages.fetches import Fetch, Turn
 
 LONGEST_SECONDS = 20
@@ -28,9 +28,7 @@ def wait_seconds() -> int:
     """`wait` of the query, 0 without it. Raises Malformed."""
     text = bottle.request.query.get("wait", "0")
     if not (text.isascii() and text.isdigit() and len(text) < 4 and int(text) <= LONGEST_SECONDS):
-        raise Malformed(
-            "malformed_request", f"wait must be a number of seconds from 0 to {LONGEST_SECONDS}."
-        )
+        raise MalformedRequest(f"wait must be a number of seconds from 0 to {LONGEST_SECONDS}.")
     return int(text)
 
 
@@ -86,8 +84,7 @@ def _await(fetch: Fetch) -> None:
 
 
 def first_seen(tag: str) -> str:
-    """The entity tags that the client knows: those of If-None-Match, or the one that was current
-    when it started to wait."""
+    """The entity tags of If-None-Match, else the one when the client started to wait."""
     given = bottle.request.environ.get("HTTP_IF_NONE_MATCH")
     memory = bottle.request.environ.get("mosis.memory", {})
     return str(given or memory.setdefault("tag", tag))

@@ -5,45 +5,35 @@ import bottle
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
+from mosis.errors import Conflict
 from mosis.people import accounts
 from mosis.publishing import apps, invitations, members
 from mosis.publishing.invitations import Invitation
 from mosis.publishing.members import ROLES, Member
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, choice
 from mosis.web import apps as shown_apps
 from mosis.web.apps import APP
 from mosis.web.auth import EMAIL
 from mosis.web.request import created, listed, read_page, require_match, spend
-from mosis.web.schemas import ID, TIME, list_of, one_of, operation, shape, shown
+from mosis.web.schemas import list_of, one_of, operation, shape, shown
 
-ROLE = {"type": "string", "required": True, "allowed": list(ROLES)}
+ROLE = choice(ROLES, required=True)
 INVITE: Schema = {"email": EMAIL, "role": ROLE}
 CHANGE: Schema = {"role": ROLE}
 OFFER: Schema = {"email": EMAIL}
 
-MEMBER = shape(
-    "Member", id=ID, name=str, email=str, role=one_of(*ROLES), suspended=bool, created_at=TIME
-)
+MEMBER = shape("Member", "id name email role suspended:bool created_at", role=one_of(*ROLES))
 INVITATION = shape(
     "AppInvitation",
-    id=ID,
-    email=str,
+    "id email role transfer:bool invited_by:id created_at expires_at",
     role=one_of(*ROLES),
-    transfer=bool,
-    invited_by=ID,
-    created_at=TIME,
-    expires_at=TIME,
 )
 RECEIVED = shape(
     "ReceivedInvitation",
-    package_id=str,
-    app_name=str,
+    "package_id app_name role transfer:bool invited_by expires_at",
     role=one_of(*ROLES),
-    transfer=bool,
-    invited_by=str,
-    expires_at=TIME,
 )
-REFUSED = "suspended already_member limit_reached"
+REFUSED = "suspended already_member limit_reached email_not_verified"
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -72,7 +62,7 @@ def index(db: Connection, caller: Caller, app: str) -> Json:
 def invite(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Invite the owner of this mailbox to work on the app; a link to accept is mailed."""
     apps.with_role(db, caller, app, "owner")
-    count_mail(env, caller, body["email"])
+    check_mail(env, db, caller, body["email"])
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         sent = invitations.send(db, caller, found, body["email"], body["role"])
@@ -135,12 +125,16 @@ def cancel(db: Connection, caller: Caller, app: str, invitation: str) -> None:
         invitations.cancel(db, caller, one)
 
 
-@operation({201: INVITATION}, body=OFFER, refuses="suspended invalid_state limit_reached")
+@operation(
+    {201: INVITATION},
+    body=OFFER,
+    refuses="suspended invalid_state limit_reached email_not_verified",
+)
 def offer(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Offer the app to the owner of this mailbox; it is transferred when that account accepts."""
     email = body["email"]
     apps.with_role(db, caller, app, "owner")
-    count_mail(env, caller, email)
+    check_mail(env, db, caller, email)
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         sent = invitations.offer(db, caller, found, email)
@@ -169,9 +163,16 @@ def accept(env: Context, db: Connection, caller: Caller, token: str) -> Json:
     return shown_apps.public(env, db, invitations.accept(env, db, caller, token))
 
 
-def count_mail(env: Context, caller: Caller, email: str) -> None:
-    """Count a mail that an account causes to be sent to another address. Raises LimitReached
-    `rate_limited`."""
+def check_mail(env: Context, db: Connection, caller: Caller, email: str) -> None:
+    """Check that an account may have a mail sent to another address, and count it. Raises Conflict
+    `email_not_verified`, LimitReached `rate_limited`."""
+    verified = accounts.get(db, caller.account).email_verified
+    if env.config.verified_email_required and not verified:
+        detail = (
+            "Verify your own e-mail address before you invite others; POST /v1/auth/email/resend"
+            " sends the link again."
+        )
+        raise Conflict("email_not_verified", detail, side="account")
     spend(env, "invitations", caller.account)
     spend(env, "invitations_to", accounts.folded(email))
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import unquote_to_bytes
 
-from mosis.errors import LimitReached, Malformed
+from mosis.errors import LimitReached, MalformedRequest
 from mosis.packages.storage import Readable
 from mosis.validation.choices import one_of
 
@@ -37,8 +37,7 @@ _CONTINUED = re.compile(r"(?:\*([0-9]{1,2}))?(\*)?\Z")
 
 
 class Form:
-    """The field `file` as a stream. `fields` has the text fields when the stream has ended,
-    wherever they were in the form."""
+    """The field `file` as a stream; `fields` has all text fields once the stream has ended."""
 
     def __init__(
         self, body: Readable, content_type: str, file: str, texts: Mapping[str, int]
@@ -86,20 +85,18 @@ class Form:
                         if len(text) > self._texts.get(name, 100):
                             raise LimitReached("too_large", f"The field {name} is too large.")
         except multipart.ParserLimitReached as error:
-            raise Malformed(
-                "malformed_request",
+            raise MalformedRequest(
                 f"The form has more than {PARTS} parts, or a part has more than 8 headers or one of more than"
-                f" {HEADER_BYTES} bytes.",
+                f" {HEADER_BYTES} bytes."
             ) from error
         except multipart.MultipartError as error:
-            raise Malformed(
-                "malformed_request",
+            raise MalformedRequest(
                 "The multipart body cannot be read: send it as RFC 7578 says, with the boundary of its"
                 " Content-Type, CR LF line ends, a Content-Disposition of `form-data` in each part and a"
-                " closing boundary; or send the package alone.",
+                " closing boundary; or send the package alone."
             ) from error
         if self._file not in found:
-            raise Malformed("malformed_request", f"The form has no field `{self._file}`.")
+            raise MalformedRequest(f"The form has no field `{self._file}`.")
         self._decode(found)
 
     def _begin(
@@ -110,20 +107,18 @@ class Form:
         known = (self._file, *self._texts, CHARSET_FIELD)
         if name not in known:
             asked = one_of(name, (self._file, *self._texts), "A field of the form")
-            raise Malformed(
-                "malformed_request",
+            raise MalformedRequest(
                 f"The form has a field `{shown(name)}` that is not expected here. {asked}"
                 if name
-                else f"A part of the form has no name. {asked}",
+                else f"A part of the form has no name. {asked}"
             )
         if name in found:
-            raise Malformed("malformed_request", f"The form has the field `{name}` more than once.")
+            raise MalformedRequest(f"The form has the field `{name}` more than once.")
         encoding = _only(headers, "Content-Transfer-Encoding").strip().lower()
         if encoding and encoding not in PLAIN_ENCODINGS:
-            raise Malformed(
-                "malformed_request",
+            raise MalformedRequest(
                 f"The field `{name}` has the Content-Transfer-Encoding {shown(encoding)}, which forms do not"
-                " have (RFC 7578, section 4.7): send its bytes as they are.",
+                " have (RFC 7578, section 4.7): send its bytes as they are."
             )
         kind = parameters(_only(headers, "Content-Type"))
         found[name] = (bytearray(), kind.get("charset", "") if name != self._file else "")
@@ -136,39 +131,31 @@ class Form:
                 continue
             label = (charset or usual).lower()
             if label not in CHARSETS:
-                raise Malformed(
-                    "malformed_request",
-                    f"The field `{name}` is in the character set {shown(label)}; send UTF-8.",
-                )
+                detail = f"The field `{name}` is in the character set {shown(label)}; send UTF-8."
+                raise MalformedRequest(detail)
             try:
                 self.fields[name] = content.decode(CHARSETS[label])
             except UnicodeDecodeError:
                 asked = "UTF-8" if CHARSETS[label] == "utf-8-sig" else label
-                raise Malformed(
-                    "malformed_request", f"The field `{name}` is not {asked}."
-                ) from None
+                raise MalformedRequest(f"The field `{name}` is not {asked}.") from None
 
 
 def boundary_of(content_type: str) -> bytes:
     """The boundary that a Content-Type names (RFC 2046, section 5.1.1). Raises Malformed."""
     boundary = parameters(content_type).get("boundary", "")
     if not boundary:
-        raise Malformed(
-            "malformed_request",
+        raise MalformedRequest(
             "The multipart body has no boundary: let the client make the header Content-Type, or name the"
-            " boundary in it (`multipart/form-data; boundary=...`).",
+            " boundary in it (`multipart/form-data; boundary=...`)."
         )
     if not re.fullmatch(rf"[ -~]{{0,{LONGEST_BOUNDARY - 1}}}[!-~]", boundary):
-        raise Malformed(
-            "malformed_request",
-            f"The boundary must be 1 to {LONGEST_BOUNDARY} printable ASCII characters.",
-        )
+        detail = f"The boundary must be 1 to {LONGEST_BOUNDARY} printable ASCII characters."
+        raise MalformedRequest(detail)
     return boundary.encode("ascii")
 
 
 def part_name(disposition: str) -> str:
-    """The name in the Content-Disposition of a part; empty if there is none. Raises Malformed for
-    two names."""
+    """The name in a part's Content-Disposition, or empty. Raises Malformed for two names."""
     return parameters(disposition, _percent_decoded).get("name", "")
 
 
@@ -189,17 +176,15 @@ def parameters(header: str, decoded: Callable[[str], str] = str) -> dict[str, st
             position = header.find(";", position)
             continue
         if match is None:
-            raise Malformed(
-                "malformed_request",
-                f'The header `{shown(header)}` cannot be read: write its parameters as name="value".',
-            )
+            detail = f'The header `{shown(header)}` cannot be read: write its parameters as name="value".'
+            raise MalformedRequest(detail)
         position = match.end()
         if match[1] is None:  # a semicolon without a parameter
             continue
         name, form = _split(match[1].lower())
         values = found.setdefault(name, {})
         if form in values and name != "filename":
-            raise Malformed("malformed_request", f"A header names its parameter `{name}` twice.")
+            raise MalformedRequest(f"A header names its parameter `{name}` twice.")
         text = _unquoted(match[2])
         values[form] = decoded(text) if form == PLAIN else text
     return {name: _joined(values) for name, values in found.items()}
@@ -250,7 +235,7 @@ def _only(headers: list[tuple[str, str]], name: str) -> str:
     """The value of a header of a part; empty if it is missing. Raises Malformed if it is repeated."""
     values = [value for each, value in headers if each == name]
     if len(values) > 1:
-        raise Malformed("malformed_request", f"A part of the form has the header {name} twice.")
+        raise MalformedRequest(f"A part of the form has the header {name} twice.")
     return values[0] if values else ""
 
 

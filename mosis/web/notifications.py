@@ -8,20 +8,14 @@ from mosis.events import Event
 from mosis.notifications import feed
 from mosis.validation import Json, Schema
 from mosis.web.request import listed, read_page, read_switch
-from mosis.web.schemas import ID, TIME, list_of, nullable, operation, shape
+from mosis.web.schemas import list_of, operation, shape
 
 NOTIFICATION = shape(
     "Notification",
-    id=ID,
-    kind=str,
-    created_at=TIME,
-    app=nullable(shape("", package_id=str)),
-    version=nullable(str),
-    data=dict,
-    text=str,
-    read_at=nullable(TIME),
+    "id kind created_at app? version? data:dict text read_at?",
+    app=shape("", "package_id"),
 )
-READ = shape("ReadAll", read=int)
+READ = shape("ReadAll", "read:int")
 UNREAD: Schema = {"unread": {"type": "boolean", "meta": "`true`: only those."}}
 
 
@@ -31,7 +25,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/notifications/<event>/read", callback=read, scope="account")
 
 
-@operation(list_of("notifications", NOTIFICATION, unread=int), query=UNREAD)
+@operation(list_of("notifications", NOTIFICATION, "unread:int"), query=UNREAD)
 def index(db: Connection, caller: Caller) -> Json:
     """The caller's notifications, newest first."""
     unread = read_switch("unread")

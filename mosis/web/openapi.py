@@ -214,7 +214,10 @@ class _Made:
             made["deprecated"] = True
         content = self.body(route, declared)
         if content:
-            made["requestBody"] = {"required": not declared.optional, "content": content}
+            made["requestBody"] = {
+                "required": bool(declared.body) and not declared.optional,
+                "content": content,
+            }
         made["responses"] = self.answers(route, declared) | self.refusals(codes(route, declared))
         made = described(made, operation_id(route))
         return made
@@ -419,7 +422,7 @@ def security(scope: str) -> list[dict[str, list[str]]]:
 
 def codes(route: bottle.Route, declared: Operation) -> set[str]:
     """Every error code of an operation."""
-    found = {*ALWAYS, *ANY_CREDENTIAL, *declared.refuses}
+    found = {*ALWAYS, *ANY_CREDENTIAL, *declared.refuses.split()}
     scope = route.config["scope"]
     if route.method in ("POST", "PATCH", "PUT", "DELETE"):
         found |= {*WITH_BODY}

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import bottle
 
 from mosis.context import Context
-from mosis.errors import Invalid, Malformed, PortalError
+from mosis.errors import Invalid, Malformed, MalformedRequest, PortalError
 from mosis.packages.storage import Readable, Received
 from mosis.publishing.versions import Upload
 from mosis.validation.choices import one_of
@@ -52,10 +52,7 @@ class SentPackage:
             return
         length = request.content_length
         if length == 0 or (length < 0 and not request.environ.get("wsgi.input_terminated")):
-            raise Malformed(
-                "malformed_request",
-                "Send the package as the body: curl --data-binary @notes.mosis.",
-            )
+            raise MalformedRequest("Send the package as the body: curl --data-binary @notes.mosis.")
         self.length = length if length > 0 else None
 
     @contextmanager
@@ -81,18 +78,14 @@ class SentPackage:
         return self._form.fields.get(name, "") if self._form else ""
 
     def _options(self) -> Upload:
-        """The options of query and form.
-
-        Raises Invalid with every finding, Malformed for an option that is in both.
-        """
+        """The options of query and form. Raises Invalid with every finding, Malformed for an option
+        that is in both."""
         given = dict(self._query)
         for name, value in (self._form.fields if self._form else {}).items():
             if name not in PARAMETERS:
                 continue
             if name in given:
-                raise Malformed(
-                    "malformed_request", f"`{name}` is in the query and in the form; send it once."
-                )
+                raise MalformedRequest(f"`{name}` is in the query and in the form; send it once.")
             if value:  # forms send an empty text for fields that were left out
                 given[name] = value
         wrong = [

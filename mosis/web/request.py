@@ -12,7 +12,7 @@ import bottle
 from mosis.context import Context
 from mosis.database import pagination
 from mosis.database.pagination import Page, PageRequest
-from mosis.errors import Conflict, Invalid, LimitReached, Malformed
+from mosis.errors import Conflict, Invalid, LimitReached, Malformed, MalformedRequest
 from mosis.validation import MOST_FINDINGS, Finding, FurtherRules, Schema, check, finding, findings
 from mosis.validation.choices import one_of
 from mosis.validation.strict_json import dump_json as dump
@@ -36,11 +36,8 @@ def read_header(environ: Mapping[str, Any], variable: str) -> str:
 
 def read_declared(operation: Operation, further: FurtherRules | None) -> Any:
     """Read the body as the operation declares it: a JSON object, or one of the other forms that it
-    allows (a form, compressed, an array of objects).
-
-    Raises Malformed `malformed_json`, `malformed_request` or `unsupported_media_type`, LimitReached
-    `too_large`, Invalid.
-    """
+    allows (a form, compressed, an array of objects). Raises Malformed `malformed_json`,
+    `malformed_request` or `unsupported_media_type`, LimitReached `too_large`, Invalid."""
     assert operation.body is not None
     if operation.gzip_limit_bytes:
         return _packed_json(operation.gzip_limit_bytes)
@@ -48,7 +45,7 @@ def read_declared(operation: Operation, further: FurtherRules | None) -> Any:
         return _form_or_json(operation.body, further=further)
     if operation.array is not None:
         return _array_or_object(operation.array, operation.body, further)
-    return _json(operation.body, optional=operation.optional, further=further)
+    return _json(operation.body, optional=operation.optional or not operation.body, further=further)
 
 
 def _array_or_object(items: Schema, schema: Schema, further: FurtherRules | None) -> Any:
@@ -88,19 +85,14 @@ def _json(
 
 
 def refuse_coding() -> None:
-    """Raises Malformed `unsupported_media_type` if the body is compressed, because its decompressed
-    size is not bounded."""
+    """Raises `unsupported_media_type` for a compressed body: its size would not be bounded."""
     if _coding() != "identity":
-        raise Malformed(
-            "unsupported_media_type",
-            "Send the body as it is, without Content-Encoding.",
-            accept_encoding="identity",
-        )
+        detail = "Send the body as it is, without Content-Encoding."
+        raise Malformed("unsupported_media_type", detail, accept_encoding="identity")
 
 
 def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
-    """As `_json`, but also accepts a form (application/x-www-form-urlencoded), which OAuth clients
-    send."""
+    """As `_json`, or a form (application/x-www-form-urlencoded), which OAuth clients send."""
     if _media_type() != FORM:
         return _json(schema, further=further)
     pairs = read_form_pairs()
@@ -108,18 +100,15 @@ def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dic
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Malformed("malformed_request", f"The form has `{_shown(twice)}` more than once.")
+        raise MalformedRequest(f"The form has `{_shown(twice)}` more than once.")
     return check(fields, schema, further)
 
 
 def read_form_pairs() -> list[tuple[str, str]]:
     """The fields of a form (application/x-www-form-urlencoded) in their order. Raises Malformed, LimitReached `too_large`."""
     if _media_type() != FORM:
-        raise Malformed(
-            "unsupported_media_type",
-            f"Send a form, with the header `Content-Type: {FORM}`.",
-            accept=FORM,
-        )
+        detail = f"Send a form, with the header `Content-Type: {FORM}`."
+        raise Malformed("unsupported_media_type", detail, accept=FORM)
     refuse_coding()
     body = read_body(JSON_LIMIT_BYTES)
     try:
@@ -132,28 +121,22 @@ def read_form_pairs() -> list[tuple[str, str]]:
             errors="strict",
         )
     except ValueError:
-        raise Malformed(
-            "malformed_request",
-            "The form cannot be read: send up to 50 fields as application/x-www-form-urlencoded, in UTF-8.",
+        raise MalformedRequest(
+            "The form cannot be read: send up to 50 fields as "
+            "application/x-www-form-urlencoded, in UTF-8."
         ) from None
 
 
 def _packed_json(limit_bytes: int) -> dict[str, Any]:
     """The JSON object of a body that may be compressed with gzip, not validated; compressed and
-    decompressed size are limited to `limit_bytes`.
-
-    Raises Malformed, LimitReached `too_large`.
-    """
+    decompressed size are limited to `limit_bytes`. Raises Malformed, LimitReached `too_large`."""
     body = read_body(limit_bytes)
     coding = _coding()
     if coding in ("gzip", "x-gzip"):
         body = _unpacked(body, limit_bytes)
     elif coding != "identity":
-        raise Malformed(
-            "unsupported_media_type",
-            "Send the body as it is, or with Content-Encoding gzip.",
-            accept_encoding="gzip, identity",
-        )
+        detail = "Send the body as it is, or with Content-Encoding gzip."
+        raise Malformed("unsupported_media_type", detail, accept_encoding="gzip, identity")
     return _object(body)
 
 
@@ -169,28 +152,25 @@ def read_body(limit_bytes: int) -> bytes:
 
 
 def _unpacked(body: bytes, limit_bytes: int) -> bytes:
-    """Decompress the members of a gzip file (RFC 1952, section 2.2: one or more), never more than
-    the limit and one byte."""
+    """Decompress gzip members (RFC 1952, 2.2), never more than the limit and one byte."""
     content = b""
     for _ in range(GZIP_MEMBERS):
         unpacker = zlib.decompressobj(wbits=31)
         try:
             content += unpacker.decompress(body, limit_bytes + 1 - len(content))
         except zlib.error:
-            raise Malformed(
-                "malformed_request",
-                "The body is not gzip (RFC 1952) or is damaged: compress it again, or send it without Content-Encoding.",
+            raise MalformedRequest(
+                "The body is not gzip (RFC 1952) or is damaged: compress it again, or send it "
+                "without Content-Encoding."
             ) from None
         if len(content) > limit_bytes:
             raise _too_large(limit_bytes)
         if not unpacker.eof:
-            raise Malformed("malformed_request", "The gzip body is cut off.")
+            raise MalformedRequest("The gzip body is cut off.")
         body = unpacker.unused_data
         if not body.strip(b"\0"):  # zeros at the end are padding, as for gzip(1)
             return content
-    raise Malformed(
-        "malformed_request", f"A gzip body may have at most {GZIP_MEMBERS} members; send one."
-    )
+    raise MalformedRequest(f"A gzip body may have at most {GZIP_MEMBERS} members; send one.")
 
 
 def _media_type() -> str:
@@ -217,10 +197,8 @@ def _document(body: bytes) -> Any:
             accept="application/json" + f", {FORM}" * bottle.request.route.callback.operation.form,
         )
     if body.startswith(b"\x1f\x8b"):
-        raise Malformed(
-            "malformed_json",
-            "The body is gzip, once more than its Content-Encoding says; send JSON, and compress it at most once.",
-        )
+        detail = "The body is gzip, once more than its Content-Encoding says; send JSON, and compress it at most once."
+        raise Malformed("malformed_json", detail)
     return load_json(body)
 
 
@@ -231,16 +209,12 @@ def _as_object(document: Any) -> dict[str, Any]:
 
 
 def _too_large(limit_bytes: int) -> LimitReached:
-    return LimitReached(
-        "too_large",
-        f"A JSON body may have at most {limit_bytes} bytes here.",
-        limit_bytes=limit_bytes,
-    )
+    detail = f"A JSON body may have at most {limit_bytes} bytes here."
+    return LimitReached("too_large", detail, limit_bytes=limit_bytes)
 
 
 def read_page(*types: type | tuple[type, ...]) -> PageRequest:
-    """`limit` and `cursor` of the query; the parts of the cursor must have these types. Raises
-    Malformed."""
+    """`limit` and `cursor` of the query, whose parts have these types. Raises Malformed."""
     query = bottle.request.query
     limit = query.get("limit", str(pagination.DEFAULT))
     if not (
@@ -249,7 +223,7 @@ def read_page(*types: type | tuple[type, ...]) -> PageRequest:
         and len(limit) < 4
         and 1 <= int(limit) <= pagination.MOST
     ):
-        raise Malformed("malformed_request", f"limit must be a number from 1 to {pagination.MOST}.")
+        raise MalformedRequest(f"limit must be a number from 1 to {pagination.MOST}.")
     cursor = query.get("cursor")
     return PageRequest(int(limit), pagination.position(cursor, *types) if cursor else None)
 
@@ -260,7 +234,7 @@ def read_choice(name: str, *choices: str, default: str | None = None) -> str | N
     if value is None:
         return default
     if value not in choices:
-        raise Malformed("malformed_request", one_of(value, choices, name))
+        raise MalformedRequest(one_of(value, choices, name))
     return str(value)
 
 
@@ -270,11 +244,9 @@ def check_query(known: Schema) -> None:
     query = bottle.request.query.dict
     for name, values in [*query.items()]:
         if len(values) > 1:
-            raise Malformed("malformed_request", f"The query has `{_shown(name)}` more than once.")
+            raise MalformedRequest(f"The query has `{_shown(name)}` more than once.")
         if name in OTHER_PAGING and name not in known:
-            raise Malformed(
-                "malformed_request", f"There is no `{name}` here: send {OTHER_PAGING[name]}."
-            )
+            raise MalformedRequest(f"There is no `{name}` here: send {OTHER_PAGING[name]}.")
         if values == [""]:
             del query[name]
 
@@ -287,7 +259,7 @@ def read_number(name: str, most: int) -> int:
     """A whole number in the query; 0 if it is missing. Raises Malformed."""
     value = bottle.request.query.get(name, "0")
     if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= most):
-        raise Malformed("malformed_request", f"{name} must be a number from 0 to {most}.")
+        raise MalformedRequest(f"{name} must be a number from 0 to {most}.")
     return int(value)
 
 
@@ -300,12 +272,11 @@ def check_lengths(longest: dict[str, int]) -> None:
     """Raises Malformed if a parameter of the query is too long."""
     for name, most in longest.items():
         if len(bottle.request.query.getunicode(name) or "") > most:
-            raise Malformed("malformed_request", f"{name} may have at most {most} characters.")
+            raise MalformedRequest(f"{name} may have at most {most} characters.")
 
 
 def spend(env: Context, name: str, key: str) -> None:
-    """Count the request for an additional limit, which the response reports too. Raises
-    LimitReached `rate_limited`."""
+    """Count the request for an additional limit, which is reported too. Raises LimitReached."""
     taken = env.limits.take(name, key)
     if taken is not None:
         environ = bottle.request.environ
@@ -313,8 +284,7 @@ def spend(env: Context, name: str, key: str) -> None:
 
 
 def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    """A page of a list as a response: an object with the cursor of the next page, and a Link header
-    (RFC 8288)."""
+    """A page as a response: an object with the next page's cursor, and a Link header (RFC 8288)."""
     if page.next_cursor:
         query = bottle.request.query
         route = bottle.request.environ.get("bottle.route")
@@ -349,8 +319,7 @@ def etag(body: bytes) -> str:
 
 
 def gzip_tag(tag: str) -> str:
-    """The strong entity tag of the gzip form of a response with this tag: two representations never
-    share one (section 8.8.3)."""
+    """The strong entity tag of a response's gzip form: never shared by two forms (8.8.3)."""
     return f'{tag[:-1]}-gzip"'
 
 
@@ -363,15 +332,13 @@ def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
 
 
 def require_tag(tag: str) -> None:
-    """Raises Conflict `precondition_failed` if If-Match of a GET names another state (RFC 9110,
-    section 13.1.1)."""
+    """Raises `precondition_failed` if a GET's If-Match names another state (RFC 9110, 13.1.1)."""
     environ = bottle.request.environ
     if "HTTP_IF_MATCH" in environ and not names_tag(
         read_header(environ, "HTTP_IF_MATCH"), tag, strong=True
     ):
-        raise Conflict(
-            "precondition_failed", "The resource has changed since the tag in the request."
-        )
+        detail = "The resource has changed since the tag in the request."
+        raise Conflict("precondition_failed", detail)
 
 
 def require_match(now: Callable[[], dict[str, Any]] | None) -> None:

@@ -8,19 +8,15 @@ from mosis.publishing import apps, review_messages, reviews, versions
 from mosis.publishing.review_messages import Message
 from mosis.validation import Json, Schema, required_text
 from mosis.web.request import listed, read_page
-from mosis.web.schemas import ID, TIME, list_of, nullable, one_of, operation, shape, shown
+from mosis.web.schemas import list_of, one_of, operation, shape, shown
 
 SAY: Schema = {"text": required_text(5000)}
 SAY_AS_REVIEWER: Schema = SAY | {"internal": {"type": "boolean"}}
 
 MESSAGE = shape(
     "Message",
-    id=ID,
+    "id sender author_id? internal:bool text created_at",
     sender=one_of("developer", "reviewer"),
-    author_id=nullable(ID),
-    internal=bool,
-    text=str,
-    created_at=TIME,
 )
 
 

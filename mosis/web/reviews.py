@@ -20,19 +20,15 @@ from mosis.publishing import (
 from mosis.publishing.review_policy import Changes
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, Json, Schema, required_text, some_of
+from mosis.validation import LINES, Json, Schema, choice, required_text, some_of, text
 from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
 from mosis.web.request import listed, read_choice, read_page, require_match
 from mosis.web.schemas import (
     EMPTY,
-    ID,
-    TIME,
     File,
     extended_with,
     list_of,
-    many,
-    nullable,
     one_of,
     only,
     operation,
@@ -40,55 +36,36 @@ from mosis.web.schemas import (
     shown,
 )
 
-APPROVE: Schema = {
-    "comment": {"type": "string", "maxlength": 5000, "regex": LINES},
-    "security": {"type": "boolean"},
-}
+APPROVE: Schema = {"comment": text(5000, regex=LINES), "security": {"type": "boolean"}}
 MARK: Schema = {"security": {"type": "boolean", "required": True}}
-REJECT = {
-    "reasons": some_of(REASONS, required=True),
-    "comment": required_text(5000),
-}
+REJECT = {"reasons": some_of(REASONS, required=True), "comment": required_text(5000)}
 
 STATES = ("waiting", "claimed", "decided")
 REVIEW = shape(
     "Review",
-    id=ID,
-    app_id=ID,
-    package_id=str,
-    version=str,
+    "id app_id package_id version state claimed_by:id? claimed_until? reasons[] comment"
+    " submitted_at decided_at? security:bool",
     state=one_of("waiting", "claimed", "approved", "rejected", "withdrawn"),
-    claimed_by=nullable(ID),
-    claimed_until=nullable(TIME),
-    reasons=many(one_of(*REASONS)),
-    comment=str,
-    submitted_at=TIME,
-    decided_at=nullable(TIME),
-    security=bool,
+    reasons=one_of(*REASONS),
 )
 CHANGES = shape(
     "Changes",
-    since=nullable(str),
-    permissions=shape("", added=many(str), removed=many(str)),
-    files=shape("", added=many(dict), removed=many(dict), changed=many(dict)),
-    findings=shape("", added=many(dict), gone=many(dict)),
-    size_bytes=shape("", before=nullable(int), now=int),
+    "since? permissions files findings size_bytes",
+    permissions=shape("", "added[] removed[]"),
+    files=shape("", "added:dict[] removed:dict[] changed:dict[]"),
+    findings=shape("", "added:dict[] gone:dict[]"),
+    size_bytes=shape("", "before:int? now:int"),
 )
 REVIEW_FILE = shape(
     "ReviewFile",
-    path=str,
+    "path state size_bytes:int? sha256? size_bytes_before:int? sha256_before?",
     state=one_of(*review_files.STATES),
-    size_bytes=nullable(int),
-    sha256=nullable(str),
-    size_bytes_before=nullable(int),
-    sha256_before=nullable(str),
 )
 SIDE: Schema = {
-    "side": {
-        "type": "string",
-        "allowed": [*review_files.SIDES],
-        "meta": "`after` (default): the version under review; `before`: the last published one.",
-    }
+    "side": choice(
+        review_files.SIDES,
+        meta="`after` (default): the version under review; `before`: the last published one.",
+    )
 }
 # Never a type that browsers execute: no HTML, no SVG, no script.
 TEXT_FILE, OTHER_FILE = "text/plain; charset=utf-8", "application/octet-stream"
@@ -97,15 +74,9 @@ SANDBOX = "default-src 'none'; frame-ancestors 'none'; sandbox"
 WHOLE = extended_with(
     "ReviewDetail",
     REVIEW,
-    because=many(str),
-    findings=many(dict),
-    permissions=many(str),
-    release_notes=str,
-    size_bytes=int,
-    sha256=str,
-    developer_id=ID,
+    "because[] findings:dict[] permissions[] release_notes size_bytes:int sha256 developer_id"
+    " changes name_look_alike?",
     changes=CHANGES,
-    name_look_alike=nullable(str),
 )
 
 
@@ -168,7 +139,7 @@ def package(env: Context, db: Connection, caller: Caller, review: str) -> bottle
     )
 
 
-@operation(list_of("files", REVIEW_FILE, since=nullable(str)))
+@operation(list_of("files", REVIEW_FILE, "since?"))
 def files(db: Connection, caller: Caller, review: str) -> Json:
     """The files of the version and of the last published one, by path, and which differ."""
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))

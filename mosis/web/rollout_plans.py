@@ -10,9 +10,9 @@ from mosis.publishing.halting import SESSIONS_AT_LEAST
 from mosis.publishing.rollout_plans import MOST_HOURS
 from mosis.publishing.versions import Version
 from mosis.telemetry import rollout_health
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, choice
 from mosis.web.request import require_match, spend
-from mosis.web.schemas import COUNT, TIME, extended_with, many, nullable, one_of, operation, shape
+from mosis.web.schemas import COUNT, extended_with, many, one_of, operation, shape
 
 MOST_STEPS = 20
 ROLLOUT_PLAN: Schema = {
@@ -35,52 +35,38 @@ ROLLOUT_PLAN: Schema = {
         "schema": {
             "crash_free_below": {"type": "number", "required": True, "min": 0, "max": 1},
             "sessions_at_least": {"type": "integer", "min": 20, "max": 1_000_000},
-            "compared_with": {"type": "string", "nullable": True, "allowed": ["previous"]},
+            "compared_with": choice(("previous",), nullable=True),
         },
     },
 }
-_STEPS = many(shape("", percent=float, after_hours=float))
+_STEPS = many(shape("", "percent:float after_hours:float"))
 _HALT_WHEN = shape(
     "",
-    crash_free_below=float,
+    "crash_free_below:float sessions_at_least compared_with?",
     sessions_at_least=COUNT | {"default": SESSIONS_AT_LEAST},
-    compared_with=nullable(one_of("previous")),
+    compared_with=one_of("previous"),
 ) | {"required": ["crash_free_below"]}
-DEFAULT_PLAN = shape("DefaultRolloutPlan", steps=_STEPS, halt_when=nullable(_HALT_WHEN)) | {
-    "required": ["steps"]
-}
-_COUNTS = shape(
-    "",
-    sessions=int,
-    crashes=int,
-    devices=int,
-    crashed_devices=int,
-    crash_free_share=nullable(float),
-)["properties"]
-_PREVIOUS = shape("PreviousVersion", version=nullable(str), **_COUNTS)
+DEFAULT_PLAN = shape(
+    "DefaultRolloutPlan", "steps halt_when?", steps=_STEPS, halt_when=_HALT_WHEN
+) | {"required": ["steps"]}
+_COUNTS = "sessions:int crashes:int devices:int crashed_devices:int crash_free_share:float?"
+_PREVIOUS = shape("PreviousVersion", f"version? {_COUNTS}")
 HALTED = shape(
     "AutomaticHalt",
-    automatic=bool,
-    **_COUNTS,
-    crash_free_below=float,
-    previous=nullable(_PREVIOUS),
-    p_value=float,
-    p_value_bound=float,
-    rollout_percent=float,
-    at=TIME,
+    f"automatic:bool {_COUNTS} crash_free_below:float previous? p_value:float p_value_bound:float"
+    " rollout_percent:float at",
+    previous=_PREVIOUS,
 )
 PLAN = shape(
     "RolloutPlan",
+    "steps halt_when? state steps_taken:int next_step_at? watched_until? halted?",
     steps=_STEPS,
-    halt_when=nullable(_HALT_WHEN),
+    halt_when=_HALT_WHEN,
     state=one_of("waiting", "running", "paused", "finished"),
-    steps_taken=int,
-    next_step_at=nullable(TIME),
-    watched_until=nullable(TIME),
-    halted=nullable(HALTED),
+    halted=HALTED,
 )
-FIGURES = shape("RolloutFigures", version=nullable(str), **_COUNTS, previous=nullable(_PREVIOUS))
-WHOLE = extended_with("RolloutPlanDetail", PLAN, figures=nullable(FIGURES))
+FIGURES = shape("RolloutFigures", f"version? {_COUNTS} previous?", previous=_PREVIOUS)
+WHOLE = extended_with("RolloutPlanDetail", PLAN, "figures?", figures=FIGURES)
 _AT = "/apps/<app>/versions/<version>/rollout-plan"
 
 

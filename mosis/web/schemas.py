@@ -6,6 +6,7 @@ the function that fills them (`shown`); the plugin `Inputs` validates a body and
 handler. The test suite compares every response, and every accepted request, with the document.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 from operator import attrgetter
@@ -22,9 +23,6 @@ Further = Callable[[Context, Mapping[str, Any]], Iterable[Finding]]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 TEXT: Shape = {"type": "string"}
-ID: Shape = {"type": "string", "format": "uuid"}
-TIME: Shape = {"type": "string", "format": "date-time"}
-DATE: Shape = {"type": "string", "format": "date"}
 LINK: Shape = {"type": "string", "format": "uri-reference"}
 COUNT: Shape = {"type": "integer", "minimum": 0}
 # The types of Python as schemas: an `int` is not negative, a `dict` is an object of any fields.
@@ -35,6 +33,14 @@ _OF_TYPES: dict[type, Shape] = {
     bool: {"type": "boolean"},
     dict: {"type": "object"},
 }
+_BY_WORD = {kind.__name__: schema for kind, schema in _OF_TYPES.items()} | {
+    "id": {"type": "string", "format": "uuid"},
+    "time": {"type": "string", "format": "date-time"},
+    "date": {"type": "string", "format": "date"},
+    "link": LINK,
+}
+_BY_ENDING = {"id": "id", "at": "time", "until": "time", "url": "link"}
+_FIELD = re.compile(r"(\w+)(?::(\w+))?(\[\])?(\?)?")
 ARRAY_ITEMS = 500  # at most, in a body that is an array
 EMPTY: Schema = {}  # of a body without fields, which may be absent
 
@@ -49,71 +55,65 @@ class File:
 
 @dataclass(frozen=True)
 class Operation:
-    """Inputs and responses of a call. `refuses` are its own error codes; `openapi` adds those of
-    every call."""
+    """Inputs and responses of a call, declared on its handler: a schema or a file with 200, nothing
+    with 204, or a mapping by status."""
 
-    answers: Mapping[int, Shape | File | None] = field(default_factory=dict)
+    answer: Any = None
     body: Schema | None = None
     further: Further | None = None  # rules for the body that its schema cannot express
-    optional: bool = False  # whether the body may be absent
+    optional: bool = False  # whether the body may be absent; always so if it has no fields
     gzip_limit_bytes: int = 0  # of a body that may be compressed, and that the handler checks
     form: bool = False  # whether the body may be a form too
     array: Schema | None = None  # of the objects in it, if the body may be an array too
     query: Schema = field(default_factory=dict)
     matches: bool = False  # whether If-Match is honoured
-    refuses: tuple[str, ...] = ()
+    refuses: str = ""  # its own error codes; `openapi` adds those of every call
     streams: bool = False  # whether `Accept: text/event-stream` gets Server-Sent Events
 
+    @property
+    def answers(self) -> Mapping[int, Any]:
+        """The schema, the file or nothing (None) by status."""
+        by_status = isinstance(self.answer, dict) and all(
+            isinstance(key, int) for key in self.answer
+        )
+        return self.answer if by_status else {204 if self.answer is None else 200: self.answer}
 
-def operation(
-    answer: Shape | File | Mapping[int, Any] | None = None,
-    *,
-    body: Schema | None = None,
-    further: Further | None = None,
-    optional: bool = False,
-    gzip_limit_bytes: int = 0,
-    form: bool = False,
-    array: Schema | None = None,
-    query: Schema | None = None,
-    matches: bool = False,
-    refuses: str = "",
-    streams: bool = False,
-) -> Callable[[Handler], Handler]:
-    """Declare what a handler accepts and returns: a schema or a file with 200, nothing with 204, or
-    a mapping by status."""
-    if answer is None:
-        answers: Mapping[int, Any] = {204: None}
-    elif isinstance(answer, File) or any(isinstance(key, str) for key in answer):
-        answers = {200: answer}
-    else:
-        answers = answer  # type: ignore[assignment]
-    declared = Operation(
-        answers,
-        body,
-        further,
-        optional or body == EMPTY,
-        gzip_limit_bytes,
-        form,
-        array,
-        query or {},
-        matches,
-        tuple(refuses.split()),
-        streams,
-    )
-
-    def mark(handler: Handler) -> Handler:
-        handler.operation = declared  # type: ignore[attr-defined]
+    def __call__(self, handler: Handler) -> Handler:
+        handler.operation = self  # type: ignore[attr-defined]
         return handler
 
-    return mark
+
+operation = Operation  # as a decorator
 
 
-def shape(name: str, /, **fields: Shape | type) -> Shape:
+def shape(name: str, fields: str, /, **types: Shape | type) -> Shape:
     """An object with exactly these fields, all required; if named, it is described once and
-    referenced."""
-    properties = {field: _schema(what) for field, what in fields.items()}
-    found: Shape = {"type": "object", "properties": properties, "required": list(fields)}
+    referenced.
+
+    `fields` are words: `count:int` is an integer, `tags[]` a list, `notes?` may be null. Without
+    a type, `id` and `app_id` are ids, `created_at` and `leased_until` times, `icon_url` is a link,
+    and all others are text. Types that have no word stand in `types`.
+    """
+    return _object(name, _properties(fields, types))
+
+
+def _object(name: str, properties: dict[str, Shape]) -> Shape:
+    found: Shape = {"type": "object", "properties": properties, "required": list(properties)}
     return {"title": name} | found if name else found
+
+
+def _properties(fields: str, types: Mapping[str, Shape | type]) -> dict[str, Shape]:
+    found = {}
+    for word in fields.split():
+        match = _FIELD.fullmatch(word)
+        assert match, word
+        name, kind, in_list, or_null = match.groups()
+        ending = "" if name == "package_id" else f"_{name}".rpartition("_")[2]
+        what = types.get(name) or _BY_WORD[kind or _BY_ENDING.get(ending, "str")]
+        what = many(what) if in_list else what
+        found[name] = nullable(what) if or_null else _schema(what)
+    assert types.keys() <= found.keys(), types.keys() - found.keys()
+    return found
 
 
 def _schema(what: Shape | type) -> Shape:
@@ -176,9 +176,9 @@ def _conversion(field: Shape) -> Conversion | None:
     return None
 
 
-def extended_with(name: str, narrow: Shape, /, **fields: Shape | type) -> Shape:
+def extended_with(name: str, narrow: Shape, fields: str, /, **types: Shape | type) -> Shape:
     """An object with the fields of another and some more."""
-    return shape(name, **narrow["properties"], **fields)
+    return _object(name, narrow["properties"] | _properties(fields, types))
 
 
 def nullable(of: Shape | type) -> Shape:
@@ -208,9 +208,9 @@ def each(what: Shape | type) -> Shape:
     return {"type": "object", "additionalProperties": _schema(what)}
 
 
-def list_of(name: str, what: Shape | type, /, **more: Shape | type) -> Shape:
-    """A page of a list, as returned by request.listed()."""
-    return shape("", **{name: many(what), "next_cursor": nullable(str)}, **more)
+def list_of(name: str, what: Shape | type, fields: str = "", /) -> Shape:
+    """A page of a list, as returned by request.listed(), with further fields."""
+    return shape("", f"{name}[] next_cursor? {fields}", **{name: what})
 
 
 def only(name: str, values: Collection[str]) -> Schema:

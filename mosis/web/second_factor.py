@@ -7,15 +7,15 @@ from mosis.context import Context
 from mosis.credentials import totp
 from mosis.database import Connection
 from mosis.people import second_factor
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, text
 from mosis.web.auth import SECOND_FACTOR_CODE, spend_code
 from mosis.web.request import spend
-from mosis.web.schemas import many, operation, shape
+from mosis.web.schemas import operation, shape
 
-BEGIN: Schema = {"password": {"type": "string", "nullable": True, "maxlength": 1024}}
+BEGIN: Schema = {"password": text(1024, nullable=True)}
 CODE: Schema = {"code": SECOND_FACTOR_CODE}
-SECRET = shape("AuthenticatorSecret", secret=str, otpauth_uri=str)
-CODES = shape("RecoveryCodes", recovery_codes=many(str))
+SECRET = shape("AuthenticatorSecret", "secret otpauth_uri")
+CODES = shape("RecoveryCodes", "recovery_codes[]")
 
 
 def routes(app: bottle.Bottle) -> None:

@@ -1,7 +1,7 @@
 """The store for devices: the catalogue, the bytes of packages, the icons. Everything here is public."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -12,7 +12,7 @@ from mosis import packages
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Malformed, NotFound, Unavailable
+from mosis.errors import MalformedRequest, NotFound, Unavailable
 from mosis.publishing import package_files
 from mosis.publishing.versions import Version
 from mosis.store import downloads, index_keys, listings, published_index, search, signed_index
@@ -22,25 +22,13 @@ from mosis.store.listings import Listing
 from mosis.store.published_index import NotHere
 from mosis.store.search import Query
 from mosis.store.updates import Device, Offer
-from mosis.validation import Json, Schema, choices
+from mosis.validation import Json, Schema, choice, choices, text
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.file_response import send_file
 from mosis.web.long_poll import in_turn
 from mosis.web.request import listed, read_choice, read_number, read_page
 from mosis.web.routing import elsewhere
-from mosis.web.schemas import (
-    ID,
-    LINK,
-    TIME,
-    File,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import File, list_of, one_of, operation, shape, shown
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647
@@ -51,9 +39,9 @@ UPDATES: Schema = {
         "maxlength": store_updates.MOST_APPS,
         "valuesrules": {"type": "integer", "min": 0, "max": LARGEST_CODE},
     },
-    "channel": {"type": "string", "maxlength": 20},
-    "device": {"type": "string", "maxlength": store_updates.LONGEST_DEVICE},
-    "mosis_version": {"type": "string", "maxlength": 64},
+    "channel": text(20),
+    "device": text(store_updates.LONGEST_DEVICE),
+    "mosis_version": text(64),
     "min_age_days": {"type": "integer", "min": 0, "max": store_updates.LONGEST_AGE_DAYS},
 }
 TEXTS = ("pkgs", "channel", "device", "mosis_version")
@@ -64,75 +52,36 @@ IMMUTABLE = "public, max-age=31536000, s-maxage=300, immutable"
 
 STORE_APP = shape(
     "StoreApp",
-    package_id=str,
-    name=str,
-    summary=str,
-    description=str,
-    category=str,
-    tags=many(str),
-    homepage=nullable(str),
-    developer=shape("", id=ID, name=str),
-    icon_url=LINK,
-    screenshots=many(LINK),
-    version=str,
-    version_code=int,
-    size_bytes=int,
-    sha256=str,
-    permissions=many(str),
-    min_mosis_version=nullable(str),
-    release_notes=str,
-    download_url=LINK,
-    downloads=int,
-    published_at=TIME,
-    updated_at=TIME,
+    "package_id name summary description category tags[] homepage? developer icon_url"
+    " screenshots:link[] version version_code:int size_bytes:int sha256 permissions[]"
+    " min_mosis_version? release_notes download_url downloads:int published_at updated_at",
+    developer=shape("", "id name"),
 )
 STORE_VERSION = shape(
     "StoreVersion",
-    version=str,
-    version_code=int,
+    "version version_code:int channel size_bytes:int sha256 permissions[] min_mosis_version?"
+    " release_notes published_at security:bool",
     channel=one_of(*CHANNELS),
-    size_bytes=int,
-    sha256=str,
-    permissions=many(str),
-    min_mosis_version=nullable(str),
-    release_notes=str,
-    published_at=TIME,
-    security=bool,
 )
 OFFER = shape(
     "Update",
-    package_id=str,
-    version=str,
-    version_code=int,
-    download_url=LINK,
-    sha256=str,
-    size_bytes=int,
-    min_mosis_version=nullable(str),
-    permissions=many(str),
-    release_notes=str,
-    published_at=TIME,
-    security=bool,
+    "package_id version version_code:int download_url sha256 size_bytes:int"
+    " min_mosis_version? permissions[] release_notes published_at security:bool",
 )
 SIGNATURES = shape(
     "IndexSignatures",
-    sequence=int,
-    sha256=str,
-    index_url=str,
-    signatures=many(shape("", key=str, signature=str)),
+    "sequence:int sha256 index_url:str signatures[]",
+    signatures=shape("", "key signature"),
 )
-OFFERS = shape("Updates", updates=many(OFFER))
-CATEGORY = shape("Category", name=str, apps=int)
+OFFERS = shape("Updates", "updates[]", updates=OFFER)
+CATEGORY = shape("Category", "name apps:int")
 STORE_KEYS = shape(
     "StoreKeys",
-    keys=many(
-        shape(
-            "StoreKey",
-            fingerprint=str,
-            algorithm={"const": "Ed25519"},
-            public_key=str,
-            created_at=TIME,
-            announced_until=nullable(TIME),
-        )
+    "keys[]",
+    keys=shape(
+        "StoreKey",
+        "fingerprint algorithm public_key created_at announced_until?",
+        algorithm={"const": "Ed25519"},
     ),
 )
 COOLDOWN: Schema = {
@@ -154,39 +103,24 @@ INDEX: Schema = {
     }
 }
 SEARCH: Schema = {
-    "q": {"type": "string", "maxlength": 4000, "meta": "Any text; the first 8 words are used."},
-    "category": {"type": "string", "maxlength": 100, "meta": "Only apps of this category."},
-    "tag": {"type": "string", "maxlength": 100, "meta": "Only apps with this tag."},
-    "sort": {
-        "type": "string",
-        "allowed": [*search.SORTS],
-        "meta": "The order (default: best match first).",
-    },
+    "q": text(4000, meta="Any text; the first 8 words are used."),
+    "category": text(100, meta="Only apps of this category."),
+    "tag": text(100, meta="Only apps with this tag."),
+    "sort": choice(search.SORTS, meta="The order (default: best match first)."),
 }
 DEVICE: Schema = {
-    "channel": {"type": "string", "allowed": ["", *CHANNELS], "meta": "Default: `stable`."},
-    "device": {
-        "type": "string",
-        "maxlength": store_updates.LONGEST_DEVICE,
-        "meta": "Any constant text of the device; determines its place in rollouts.",
-    },
-    "mosis_version": {
-        "type": "string",
-        "maxlength": 64,
-        "meta": "The device's version of Mosis; leaves out versions that need a newer one.",
-    },
+    "channel": choice(("", *CHANNELS), meta="Default: `stable`."),
+    "device": text(
+        store_updates.LONGEST_DEVICE,
+        meta="Any constant text of the device; determines its place in rollouts.",
+    ),
+    "mosis_version": text(
+        64, meta="The device's version of Mosis; leaves out versions that need a newer one."
+    ),
 }
 DEVICE |= COOLDOWN
-PKGS: Schema = {
-    "pkgs": {
-        "type": "string",
-        "maxlength": 32_768,
-        "meta": "`com.acme.notes:12,com.acme.todo:3`, up to 500.",
-    }
-}
-OF_PICTURE: Schema = {
-    "v": {"type": "string", "maxlength": 100, "meta": "The version's id, as in responses."}
-}
+PKGS: Schema = {"pkgs": text(32_768, meta="`com.acme.notes:12,com.acme.todo:3`, up to 500.")}
+OF_PICTURE: Schema = {"v": text(100, meta="The version's id, as in responses.")}
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -264,14 +198,14 @@ def updates(env: Context, db: Connection) -> bytes:
     """Newer versions of the installed apps: pkgs=com.acme.notes:12,com.acme.todo:3."""
     query = query_of_updates()
     pairs = [pair.rpartition(":") for pair in query.get("pkgs", "").split(",") if pair]
-    installed = {package_id: _code(digits) for package_id, _, digits in pairs}
-    if len(pairs) > store_updates.MOST_APPS or -1 in installed.values():
-        raise Malformed(
-            "malformed_request",
-            f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.",
-        )
+    names, _, texts = zip(*pairs, strict=True) if pairs else ((), (), ())
+    codes = _codes(texts)
+    if codes is None or len(pairs) > store_updates.MOST_APPS:
+        detail = f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3."
+        raise MalformedRequest(detail)
+    installed = dict(zip(names, codes, strict=True))
     if len(installed) < len(pairs):
-        raise Malformed("malformed_request", "pkgs names an app more than once.")
+        raise MalformedRequest("pkgs names an app more than once.")
     return shown_updates(env, db, installed, read_device(query, read_age()))
 
 
@@ -282,10 +216,13 @@ def updates_of_many(env: Context, db: Connection, body: Json) -> bytes:
     return shown_updates(env, db, body["pkgs"], device)
 
 
-def _code(digits: str) -> int:
-    """A version code in a query; -1 if it is none."""
-    code = int(digits) if len(digits) <= 10 and digits.isascii() and digits.isdigit() else -1
-    return code if code <= LARGEST_CODE else -1
+def _codes(texts: Sequence[str]) -> list[int] | None:
+    """Version codes in a query; None if one is none."""
+    together = "".join(texts) or "0"
+    if not (together.isascii() and together.isdigit() and all(texts)):
+        return None
+    codes = list(map(int, texts)) if max(map(len, texts), default=0) <= 10 else [LARGEST_CODE + 1]
+    return codes if max(codes, default=0) <= LARGEST_CODE else None
 
 
 def query_of_updates() -> dict[str, str]:
@@ -302,7 +239,7 @@ def read_index_age() -> int:
     """As `read_age`, for an index. Raises Malformed."""
     age = bottle.request.query.get("min_age_days", "0")
     if age not in ("0", *map(str, signed_index.AGES)):
-        raise Malformed("malformed_request", choices.one_of(age, signed_index.AGES, "min_age_days"))
+        raise MalformedRequest(choices.one_of(age, signed_index.AGES, "min_age_days"))
     return int(age)
 
 
@@ -315,30 +252,28 @@ def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
         min_age_days,
     )
     if device.channel not in CHANNELS:
-        raise Malformed("malformed_request", choices.one_of(device.channel, CHANNELS, "channel"))
+        raise MalformedRequest(choices.one_of(device.channel, CHANNELS, "channel"))
     if len(device.id) > store_updates.LONGEST_DEVICE:
-        raise Malformed(
-            "malformed_request",
-            f"device may have at most {store_updates.LONGEST_DEVICE} characters.",
-        )
+        detail = f"device may have at most {store_updates.LONGEST_DEVICE} characters."
+        raise MalformedRequest(detail)
     if device.mosis_version and not packages.is_version(device.mosis_version):
-        raise Malformed(
-            "malformed_request", "mosis_version must be a semantic version such as 1.4.0."
-        )
+        raise MalformedRequest("mosis_version must be a semantic version such as 1.4.0.")
     return device
 
 
 def shown_updates(
     env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> bytes:
-    """The response, joined from parts that stay with the cached offers: most devices ask about the
-    same versions."""
+    """The response, joined from parts of cached offers: most devices ask about the same."""
     offers = store_updates.updates(env, db, installed, device)
-    for offer in offers:
-        if not offer.shown:
-            address = env.url(package_path(offer))
-            offer.shown = dump(shown(OFFER, offer, download_url=address))
-    return b'{"updates":[' + b",".join([offer.shown for offer in offers]) + b"]}"
+    parts = [offer.shown or _shown_offer(env, offer) for offer in offers]
+    return b'{"updates":[' + b",".join(parts) + b"]}"
+
+
+def _shown_offer(env: Context, offer: Offer) -> bytes:
+    address = env.url(package_path(offer))
+    offer.shown = dump(shown(OFFER, offer, download_url=address))
+    return offer.shown
 
 
 @operation(File("application/json", ranges=True), query=INDEX)
@@ -454,8 +389,7 @@ def screenshot(
 
 
 def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
-    """A picture; cached without limit if the address names its version, as in responses, otherwise
-    for an hour."""
+    """A picture; cached without limit if the address names its version, else for an hour."""
     named = bottle.request.query.get("v") == found.version_id
     return send_file(
         found.file,
@@ -479,10 +413,8 @@ def opened(path: Path) -> BinaryIO:
     try:
         return open(path, "rb")
     except FileNotFoundError:
-        raise Unavailable(
-            "package_unavailable",
-            "This file was just replaced by a newer one; send the request again.",
-        ) from None
+        detail = "This file was just replaced by a newer one; send the request again."
+        raise Unavailable("package_unavailable", detail) from None
 
 
 def package_path(of: Listing | Offer) -> str:

@@ -8,18 +8,13 @@ from mosis.database import Connection
 from mosis.store import listings
 from mosis.validation import Schema
 from mosis.web.request import listed, read_number, read_page
-from mosis.web.schemas import TIME, list_of, nullable, one_of, operation, shape, shown
+from mosis.web.schemas import list_of, one_of, operation, shape, shown
 
 LARGEST_NUMBER = (1 << 53) - 1  # RFC 8259, section 6
 CHANGE = shape(
     "StoreChange",
-    number=int,
+    "number:int change package_id version? version_code:int? sha256? updated_at?",
     change=one_of("added", "updated", "removed"),
-    package_id=str,
-    version=nullable(str),
-    version_code=nullable(int),
-    sha256=nullable(str),
-    updated_at=nullable(TIME),
 )
 AFTER: Schema = {
     "after": {
@@ -35,7 +30,7 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/store/changes", callback=changes, scope="public")
 
 
-@operation(list_of("changes", CHANGE, last=int), query=AFTER)
+@operation(list_of("changes", CHANGE, "last:int"), query=AFTER)
 def changes(db: Connection) -> dict[str, Any]:
     """Apps that were added to the store, changed or removed, in order: the last change of each app."""
     after, paging = read_number("after", LARGEST_NUMBER), read_page(int)

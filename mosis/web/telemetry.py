@@ -4,12 +4,12 @@ import re
 
 import bottle
 
+from mosis import clock
 from mosis.caller import Caller
-from mosis.clock import DAY, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import Page, cursor
-from mosis.errors import Malformed
+from mosis.errors import MalformedRequest
 from mosis.publishing import apps
 from mosis.telemetry import analytics, crashes, devices, downloads, intake, telemetry_apps
 from mosis.telemetry.crashes import Group
@@ -23,128 +23,74 @@ from mosis.telemetry.schemas import (
     EVENT,
 )
 from mosis.telemetry.telemetry_apps import Settings
-from mosis.validation import Json, Schema
+from mosis.validation import Json, Schema, choice, text
 from mosis.web.request import listed, read_choice, read_page, require_match
-from mosis.web.schemas import (
-    COUNT,
-    DATE,
-    ID,
-    TIME,
-    extended_with,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    only,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import extended_with, list_of, one_of, only, operation, shape, shown
 
 CHOICES: Schema = {
     "enabled": {"type": "boolean"},
     "usage_events": {"type": "boolean"},
     "sample_rate": {"type": "number", "min": 0, "max": 1},
 }
-DECISION: Schema = {"state": {"type": "string", "required": True, "allowed": ["open", "resolved"]}}
+DECISION: Schema = {"state": choice(("open", "resolved"), required=True)}
 
 RECEIPT = shape(
-    "Receipt", accepted=int, rejected=int, duplicate=bool, sample_rate=float, errors=many(dict)
+    "Receipt", "accepted:int rejected:int duplicate:bool sample_rate:float errors:dict[]"
 )
 _REQUIRED = {"required": RECEIPT["required"]}
-CRASH_RECEIPT = extended_with("CrashReceipt", RECEIPT, truncated=bool) | _REQUIRED
+CRASH_RECEIPT = extended_with("CrashReceipt", RECEIPT, "truncated:bool") | _REQUIRED
 EVENTS = BATCH | {"events": BATCH["events"] | {"schema": {"type": "dict", "schema": EVENT}}}
 STATES = ("open", "resolved")
 SPANS = ("day", "hour")
 GROUP = shape(
     "CrashGroup",
-    id=ID,
-    type=str,
-    message=str,
-    frames=many(str),
+    "id type message frames[] state count:int devices:int versions[] first_seen:time"
+    " last_seen:time resolved_at? reopened_at? algorithm:int",
     state=one_of(*STATES),
-    count=int,
-    devices=int,
-    versions=many(shape("", version=str, count=int)),
-    first_seen=TIME,
-    last_seen=TIME,
-    resolved_at=nullable(TIME),
-    reopened_at=nullable(TIME),
-    algorithm=int,
+    versions=shape("", "version count:int"),
 )
 WHOLE_GROUP = extended_with(
     "CrashGroupDetail",
     GROUP,
-    days=many(shape("", day=DATE, count=int)),
-    samples=many(
-        shape(
-            "CrashSample",
-            number=int,
-            at=TIME,
-            version=str,
-            mosis_version=str,
-            message=str,
-            stack_trace=str,
-            truncated=bool,
-            context=dict,
-        )
+    "days[] samples[]",
+    days=shape("", "day:date count:int"),
+    samples=shape(
+        "CrashSample",
+        "number:int at version mosis_version message stack_trace truncated:bool context:dict",
     ),
 )
-SETTINGS = shape("TelemetrySettings", enabled=bool, usage_events=bool, sample_rate=float)
+SETTINGS = shape("TelemetrySettings", "enabled:bool usage_events:bool sample_rate:float")
 SUMS = shape(
     "Sums",
-    events=int,
-    starts=int,
-    stops=int,
-    crashes=int,
-    lua_errors=int,
-    unique_devices=int,
-    session_seconds_mean=nullable(float),
-    crash_free_share=nullable(float),
-    frame_ms_p50=nullable(float),
-    frame_ms_p95=nullable(float),
-    startup_ms_p50=nullable(float),
-    startup_ms_p95=nullable(float),
-    memory_mb_p50=nullable(float),
-    memory_mb_p95=nullable(float),
-    memory_limit_mb_p50=nullable(float),
+    "events:int starts:int stops:int crashes:int lua_errors:int unique_devices:int"
+    " session_seconds_mean:float? crash_free_share:float? frame_ms_p50:float?"
+    " frame_ms_p95:float? startup_ms_p50:float? startup_ms_p95:float? memory_mb_p50:float?"
+    " memory_mb_p95:float? memory_limit_mb_p50:float?",
 )
 ANALYTICS = shape(
     "Analytics",
-    package_id=str,
-    **{"from": TIME},
-    to=TIME,
+    "package_id from:time to:time granularity version? totals versions[] intake series[]",
     granularity=one_of(*SPANS),
-    version=nullable(str),
     totals=SUMS,
-    versions=many(shape("", version=str, events=int, starts=int)),
-    intake=shape("", **dict.fromkeys(analytics.INTAKE, COUNT)),
-    series=many(extended_with("Bucket", SUMS, start=TIME)),
+    versions=shape("", "version events:int starts:int"),
+    intake=shape("", " ".join(f"{name}:int" for name in analytics.INTAKE)),
+    series=extended_with("Bucket", SUMS, "start:time"),
 )
 RANGE: Schema = {
-    "granularity": {"type": "string", "allowed": [*SPANS], "meta": "The width of a bucket."},
-    "from": {"type": "string", "maxlength": 64, "meta": "The first day (`2026-01-31`) or time."},
-    "to": {"type": "string", "maxlength": 64, "meta": "The last day or time."},
-    "version": {"type": "string", "maxlength": 255, "meta": "Only of this version of the app."},
+    "granularity": choice(SPANS, meta="The width of a bucket."),
+    "from": text(64, meta="The first day (`2026-01-31`) or time."),
+    "to": text(64, meta="The last day or time."),
+    "version": text(255, meta="Only of this version of the app."),
 }
 DOWNLOADS = shape(
     "Downloads",
-    package_id=str,
-    **{"from": DATE},
-    to=DATE,
-    by=many(one_of(*downloads.BY)),
-    total=int,
-    downloads=many(
-        shape("", day=DATE, version=str, channel=one_of("stable", "beta"), count=int)
-        | {"required": ["count"]}
-    ),
+    "package_id from:date to:date by[] total:int downloads[]",
+    by=one_of(*downloads.BY),
+    downloads=shape("", "day:date version channel count:int", channel=one_of("stable", "beta"))
+    | {"required": ["count"]},
 )
 DAYS: Schema = {name: RANGE[name] for name in ("from", "to")} | {
-    "by": {
-        "type": "string",
-        "maxlength": 40,
-        "meta": "What to group by: `day`, `version`, `channel`, or several: `day,channel`.",
-    }
+    "by": text(40, meta="What to group by: `day`, `version`, `channel`, or several: `day,channel`.")
 }
 
 
@@ -189,7 +135,7 @@ def public_receipt(receipt: Receipt) -> Json:
     return shown(RECEIPT, receipt)
 
 
-@operation(list_of("batches", dict, crash_reports=many(dict), days=many(dict)))
+@operation(list_of("batches", dict, "crash_reports:dict[] days:dict[]"))
 def export(env: Context, device_id: str) -> Json:
     """Everything stored about a device, for anybody who knows its id."""
     paging = read_page(int)
@@ -208,7 +154,7 @@ def erase(env: Context, device_id: str) -> None:
 
 def _device(device_id: str) -> str:
     if not re.fullmatch("[0-9a-fA-F]{64}", device_id):
-        raise Malformed("malformed_request", "A device_id is 64 hex characters.")
+        raise MalformedRequest("A device_id is 64 hex characters.")
     return device_id
 
 
@@ -251,7 +197,7 @@ def public_group(telemetry: Connection, found: Group) -> Json:
 
 def whole_group(telemetry: Connection, found: Group) -> Json:
     days = [
-        {"day": text(day * DAY)[:10], "count": count}
+        {"day": clock.text(day * clock.DAY)[:10], "count": count}
         for day, count in crashes.days(telemetry, found.id)
     ]
     return public_group(telemetry, found) | {
@@ -281,11 +227,11 @@ def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> Json:
     total, rows = downloads.counts(env.telemetry.connection(), owned.id, wanted, by)
     for row in rows:
         if "day" in row:
-            row["day"] = text(row["day"] * DAY)[:10]
+            row["day"] = clock.text(row["day"] * clock.DAY)[:10]
     return {
         "package_id": owned.package_id,
-        "from": text(wanted.first)[:10],
-        "to": text(wanted.last)[:10],
+        "from": clock.text(wanted.first)[:10],
+        "to": clock.text(wanted.last)[:10],
         "by": list(by),
         "total": total,
         "downloads": rows,

@@ -12,42 +12,27 @@ from mosis.database import Connection
 from mosis.people import trusted_publishers
 from mosis.people.trusted_publishers import SCOPES, TrustedPublisher
 from mosis.publishing import apps
-from mosis.validation import Finding, Json, Schema, some_of
+from mosis.validation import Finding, Json, Schema, some_of, text
 from mosis.web.request import created, listed, read_page, require_match
-from mosis.web.schemas import (
-    ID,
-    TIME,
-    each,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import each, list_of, one_of, operation, shape, shown
 
 ADD: Schema = {
-    "issuer": {"type": "string", "required": True, "minlength": 8, "maxlength": 500},
+    "issuer": text(500, required=True, minlength=8),
     "claims": {
         "type": "dict",
         "required": True,
         "minlength": 1,
         "maxlength": 20,
-        "keysrules": {"type": "string", "minlength": 1, "maxlength": 100},
-        "valuesrules": {"type": "string", "minlength": 1, "maxlength": 500},
+        "keysrules": text(100, minlength=1),
+        "valuesrules": text(500, minlength=1),
     },
     "scopes": some_of(SCOPES, required=True),
 }
 PUBLISHER = shape(
     "TrustedPublisher",
-    id=ID,
-    issuer=str,
+    "id issuer claims scopes[] added_by:id created_at last_used_at?",
     claims=each(str),
-    scopes=many(one_of(*SCOPES)),
-    added_by=ID,
-    created_at=TIME,
-    last_used_at=nullable(TIME),
+    scopes=one_of(*SCOPES),
 )
 
 

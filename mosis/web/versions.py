@@ -15,26 +15,24 @@ from mosis.publishing import apps, releases, review_queue, reviews, rollout_plan
 from mosis.publishing.releases import Publication
 from mosis.publishing.review_queue import Standing
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, Finding, Json, Schema, finding, required_text, timestamps
+from mosis.validation import (
+    LINES,
+    Finding,
+    Json,
+    Schema,
+    choice,
+    finding,
+    required_text,
+    text,
+    timestamps,
+)
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.idempotency import Retry
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
 from mosis.web.package_upload import LONGEST_NOTES, SentPackage
 from mosis.web.request import created, etag, listed, names_tag, read_page, spend
 from mosis.web.rollout_plans import PLAN
-from mosis.web.schemas import (
-    EMPTY,
-    ID,
-    LINK,
-    TIME,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import EMPTY, list_of, one_of, operation, shape, shown
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
@@ -46,57 +44,24 @@ YANK = {"reason": required_text(500)}
 
 CHANNELS = ("stable", "beta")
 STATES = sorted({state for before, after in versions.MOVES.values() for state in (*before, after)})
-STANDING = shape(
-    "Standing",
-    id=ID,
-    state=str,
-    position=nullable(int),
-    median_wait_seconds=nullable(float),
-    reasons=many(str),
-    comment=str,
-)
+STANDING = shape("Standing", "id state position:int? median_wait_seconds:float? reasons[] comment")
 VERSION = shape(
     "Version",
-    id=ID,
-    app_id=ID,
-    package_id=str,
-    version=str,
-    version_code=int,
+    "id app_id package_id version version_code:int channel state next_step findings:dict[]"
+    " review? permissions[] min_mosis_version? release_notes size_bytes:int sha256"
+    " signing_key_id? rollout_percent:float publish_at? download_url? created_at submitted_at?"
+    " decided_at? published_at? package_removed_at? rollout_plan? security:bool",
     channel=one_of(*CHANNELS),
     state=one_of(*STATES),
-    next_step=str,
-    findings=many(dict),
-    review=nullable(STANDING),
-    permissions=many(str),
-    min_mosis_version=nullable(str),
-    release_notes=str,
-    size_bytes=int,
-    sha256=str,
-    signing_key_id=nullable(ID),
-    rollout_percent=float,
-    publish_at=nullable(TIME),
-    download_url=nullable(LINK),
-    created_at=TIME,
-    submitted_at=nullable(TIME),
-    decided_at=nullable(TIME),
-    published_at=nullable(TIME),
-    package_removed_at=nullable(TIME),
-    rollout_plan=nullable(PLAN),
-    security=bool,
+    review=STANDING,
+    rollout_plan=PLAN,
 )
 _FLAG = {"type": "boolean"}
 OPTIONS: Schema = {
-    "channel": {
-        "type": "string",
-        "allowed": [*CHANNELS],
-        "meta": "Default: beta for a version with a pre-release suffix, otherwise stable.",
-    },
-    "release_notes": {
-        "type": "string",
-        "maxlength": LONGEST_NOTES,
-        "regex": LINES,
-        "meta": "What is new in this version.",
-    },
+    "channel": choice(
+        CHANNELS, meta="Default: beta for a version with a pre-release suffix, otherwise stable."
+    ),
+    "release_notes": text(LONGEST_NOTES, regex=LINES, meta="What is new in this version."),
     "submit": _FLAG | {"meta": "`true`: submit it when the checks have passed."},
     "publish": _FLAG | {"meta": "`true`: publish it when it is approved."},
 }
@@ -303,8 +268,5 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> Jso
 
 
 def _standing(standing: Standing) -> Json:
-    waiting = {
-        "position": standing.position,
-        "median_wait_seconds": standing.median_wait_seconds,
-    }
+    waiting = {"position": standing.position, "median_wait_seconds": standing.median_wait_seconds}
     return shown(STANDING, standing.review, **waiting)

@@ -11,50 +11,26 @@ from mosis.database import Connection
 from mosis.events import KINDS
 from mosis.notifications import webhooks
 from mosis.notifications.webhooks import Delivery, Webhook
-from mosis.validation import Finding, Json, Schema, findings_of, some_of
+from mosis.validation import Finding, Json, Schema, findings_of, some_of, text
 from mosis.web.request import created, listed, read_page, require_match
-from mosis.web.schemas import (
-    EMPTY,
-    ID,
-    TIME,
-    extended_with,
-    list_of,
-    many,
-    nullable,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.schemas import EMPTY, extended_with, list_of, one_of, operation, shape, shown
 
-_URL = {"type": "string", "minlength": 1, "maxlength": 2000}
+_URL = text(2000, minlength=1)
 _KINDS = some_of(sorted(KINDS), nullable=True)
 ADD: Schema = {"url": _URL | {"required": True}, "kinds": _KINDS}
 CHANGE: Schema = {"url": _URL, "kinds": _KINDS, "enabled": {"type": "boolean"}}
 
 WEBHOOK = shape(
     "Webhook",
-    id=ID,
-    url=str,
-    kinds=nullable(many(one_of(*KINDS))),
-    enabled=bool,
-    failing_since=nullable(TIME),
-    old_secret_until=nullable(TIME),
-    created_at=TIME,
+    "id url:str kinds[]? enabled:bool failing_since:time? old_secret_until? created_at",
+    kinds=one_of(*KINDS),
 )
-NEW_WEBHOOK = extended_with("NewWebhook", WEBHOOK, secret=str)
+NEW_WEBHOOK = extended_with("NewWebhook", WEBHOOK, "secret")
 DELIVERY = shape(
     "Delivery",
-    id=ID,
-    event_id=ID,
+    "id event_id state attempts:int due_at? status:int? error? attempted_at? created_at"
+    " finished_at?",
     state=one_of("waiting", "delivered", "failed"),
-    attempts=int,
-    due_at=nullable(TIME),
-    status=nullable(int),
-    error=nullable(str),
-    attempted_at=nullable(TIME),
-    created_at=TIME,
-    finished_at=nullable(TIME),
 )
 
 

@@ -96,6 +96,35 @@ def test_the_first_version_is_compared_with_nothing(mosis: Mosis, reviewer: Mosi
     assert "--- nothing/assets/main.rml" in shown
 
 
+def test_a_reviewer_decides_on_listing_changes_and_reports(
+    mosis: Mosis, reviewer: Mosis, client: Client, alice: Account, rita: Account
+) -> None:
+    release(mosis, client, rita)
+    client.patch(f"/v1/apps/{APP}", {"name": "Better notes"}, as_=alice).expect(200)
+    (row,) = reviewer("listings", "--json").expect(0).json["listing_changes"]
+    assert row["id"] in reviewer("listings", "--state", "waiting").expect(0).out
+    shown = reviewer("listings", row["id"]).expect(0).out
+    assert f"\n+Better notes\ndecide: mosis approve {row['id']} --revision 1, or" in shown
+    client.patch(f"/v1/apps/{APP}", {"name": "Best notes"}, as_=alice).expect(200)
+    decided = ("approve", row["id"], "--yes", "--revision")
+    assert "listing_edited" in reviewer(*decided, "1").expect(1).err
+    assert reviewer(*decided, "2").expect(0).out == f"the listing of {APP}: approved\n"
+    assert row["id"] in reviewer("listings", "--state", "decided").expect(0).out
+    assert "reviewer" in mosis("listings").expect(1).err
+    at = f"/v1/store/apps/{APP}/reports"
+    client.post(at, {"reason": "malware", "text": "It\x1b[2J\nsends mail."}).expect(422)
+    client.post(at, {"reason": "malware", "text": "It\nsends mail."}).expect(202)
+    assert APP in reviewer("reports").expect(0).out
+    shown = reviewer("reports", APP).expect(0).out
+    assert " malware, without address\n  It\n  sends mail.\ndecide: " in shown
+    (report,) = reviewer("reports", APP, "--json").expect(0).json["reports"]
+    close = ("reports", APP, "--yes", "--close", "suspended", "--comment", "It does.")
+    assert "--newest" in reviewer(*close).expect(2).err
+    shown = reviewer(*close, "--newest", str(report["number"])).expect(0).out
+    assert shown == f"{APP}: 1 closed, the app is suspended\n"
+    assert "It does." not in reviewer("reports", APP, "--state", "closed").expect(0).out
+
+
 def test_approve_and_reject(mosis: Mosis, reviewer: Mosis) -> None:
     mosis("init", "notes").expect(0)
     mosis("publish", "notes").expect(0)

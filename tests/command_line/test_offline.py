@@ -1,16 +1,20 @@
 """What `mosis` does without a portal: build, check, complete."""
 
+import base64
 import json
 import os
 import random
 import shutil
+import socket
 import subprocess
+import threading
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from mosis.client.api import segment
+from mosis.client.api import request, segment
 from mosis.client.config import Config, Credentials, is_plain_text, normal_url
 from mosis.client.output import Stop
 from mosis.client.project import bump, next_version
@@ -172,9 +176,10 @@ def test_only_files_are_replaced_by_a_package(offline: Mosis) -> None:
     assert plain.read_bytes().startswith(b"PK")
 
 
-@pytest.mark.parametrize(
-    "proxy", ["http://", "::::", "http://u:secret@a:b", "http://u:secret@a..b", "http://[::1"]
-)
+@pytest.mark.parametrize("proxy", [
+    "http://", "::::", "http://u:secret@a:b", "http://u:secret@a..b", "http://[::1",
+    "https://u:secret@a:1", "socks5://u:secret@a:1"],
+)  # fmt: skip
 def test_a_proxy_that_is_none_is_named_without_its_password(offline: Mosis, proxy: str) -> None:
     offline.environment |= {
         "MOSIS_URL": "http://portal.example",
@@ -184,6 +189,37 @@ def test_a_proxy_that_is_none_is_named_without_its_password(offline: Mosis, prox
     refused = offline("whoami").expect(2)
     assert "proxy" in refused.err
     assert "secret" not in refused.err
+
+
+@pytest.mark.parametrize(
+    ("user", "sent"), [("", []), ("u%40v:p%3Aw%C3%A9@", ["u@v:p:w\u00e9"]), ("u@", ["u:"])]
+)
+@pytest.mark.parametrize("method", ["GET", "CONNECT"])
+def test_a_proxy_gets_the_user_and_password_of_its_address(
+    monkeypatch: pytest.MonkeyPatch, method: str, user: str, sent: list[str]
+) -> None:
+    """In the request to a portal over http, and in the CONNECT to one over https."""
+    scheme = "http" if method == "GET" else "https"
+    heads: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def refuse() -> None:
+            with proxy.accept()[0] as connection:
+                heads.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv("NO_PROXY", "")
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://{user}127.0.0.1:{proxy.getsockname()[1]}")
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with suppress(OSError), request("GET", f"{scheme}://portal.example/v1/auth/me"):
+            pass
+        thread.join()
+    lines = heads[0].decode().splitlines()
+    found = [each.split()[-1] for each in lines if each.startswith("Proxy-Authorization: Basic ")]
+    assert lines[0].startswith(method)
+    assert [base64.b64decode(each).decode() for each in found] == sent
 
 
 def test_an_argument_that_is_not_utf_8_is_sent_with_its_bytes() -> None:
@@ -207,7 +243,7 @@ def test_completion_knows_every_command(offline: Mosis, shell: str) -> None:
         assert word in script
     assert "%(" not in script
     if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=30)
+        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=60)
 
 
 COMPLETED = [
@@ -215,7 +251,7 @@ COMPLETED = [
     ("mosis ro", {"rollout", "rollback"}),
     ("mosis publish --wh", {"--when-approved"}),
     ("mosis --json keys ex", {"export"}),
-    ("mosis reject --re", {"--reason"}),
+    ("mosis reject --rea", {"--reason"}),
 ]
 
 
@@ -230,7 +266,7 @@ def test_bash_completes(offline: Mosis) -> None:
         )
         done = subprocess.run(
             ["bash", "--norc", "-c", script + ask],
-            cwd=offline.folder, capture_output=True, text=True, timeout=30, check=True,
+            cwd=offline.folder, capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         assert set(done.stdout.split()) == words, line
 
@@ -241,7 +277,7 @@ def test_fish_completes(offline: Mosis) -> None:
     for line, words in COMPLETED:
         done = subprocess.run(
             ["fish", "--no-config", "-c", f"source mosis.fish; complete -C '{line}'"],
-            cwd=offline.folder, capture_output=True, text=True, timeout=30, check=True,
+            cwd=offline.folder, capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         assert {each.split("\t")[0] for each in done.stdout.splitlines()} == words, line
 

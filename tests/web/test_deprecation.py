@@ -9,7 +9,7 @@ from mosis.context import Context
 from mosis.web.schemas import operation, shape
 
 
-@operation(shape("", name=str))
+@operation(shape("", "name"))
 def old() -> dict[str, Any]:
     """Says something."""
     return {"name": "still here"}

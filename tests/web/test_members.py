@@ -167,6 +167,41 @@ class TestInvitations:
         invitations.sweep(client.env)
         invitations.sweep(client.env)
 
+    @pytest.mark.parametrize("settings", [{"REQUIRE_VERIFIED_EMAIL": "on"}])
+    def test_who_has_not_verified_an_address_has_no_mail_sent_to_others(
+        self, client: Client, alice: Account
+    ) -> None:
+        at = f"/v1/apps/{NOTES}"
+        bob = {"email": "bob@example.net"}
+        for call, body in (("members", bob | {"role": "viewer"}), ("transfer", bob)):
+            refused = client.post(f"{at}/{call}", body, as_=alice)
+            assert refused.expect(409, "email_not_verified")["side"] == "account"
+        browser = Browser(client)
+        browser.sign_in(alice.email)
+        page = browser.open(f"/console/apps/{NOTES}/members")
+        page = browser.send(page, f"/console/apps/{NOTES}/members", **bob, role="viewer")
+        assert "Verify your own e-mail address" in text_of(page)
+        client.work()
+        assert list(client.env.mailer.written_to("bob@example.net")) == []
+        client.verified(alice)
+        assert invite(client, alice, **bob)
+
+    @pytest.mark.parametrize(("name", "verified", "shown"), [
+        ("Alice J. Smith", True, "Alice J. Smith (alice@example.net)"), ("Alice", False, "Alice"),
+        ("Locked! https://evil.example", True, "alice@example.net"), ("evil.example", False, "A developer"),
+        ("WWW.evil", True, "alice@example.net"), ("Open b\u00fccher.example now", False, "A developer"),
+    ])  # fmt: skip
+    def test_the_mail_names_who_invites_and_has_no_link_of_theirs(
+        self, client: Client, alice: Account, name: str, verified: bool, shown: str
+    ) -> None:
+        client.patch("/v1/auth/me", {"name": name}, as_=alice).expect(200)
+        if verified:
+            client.verified(alice)
+        invite(client, alice, "bob@example.net")
+        (text,) = [text for _, text in client.env.mailer.waiting() if "invites you" in text]
+        body = " ".join(text.partition("\n\n")[2].split())
+        assert body.startswith(f"{shown} invites you to work on")
+
     def test_it_is_accepted_with_a_browser(self, client: Client, alice: Account) -> None:
         token = invite(client, alice, "bob@example.net")
         browser = Browser(client)
@@ -336,6 +371,61 @@ class TestRoles:
         client.delete(f"/v1/apps/{NOTES}", as_=bob).expect(204)
         client.work()
         assert list(client.env.config.packages_dir.glob("*/*/*/package.mosis")) == []
+
+
+class TestShownName:
+    """The store shows the name of the account that an app belongs to; reviewers hear of each other one."""
+
+    @pytest.fixture
+    def bob(self, client: Client) -> Account:
+        return client.register("bob")
+
+    def heard(self, client: Client) -> list[tuple[str, ...]]:
+        """What the reviewer has heard, the oldest first."""
+        found = reversed(client.notifications(client.desk))
+        events = [each for each in found if each["kind"] == "listing.developer_changed"]
+        names = ("before", "name", "look_alike")
+        return [tuple(each["data"][name] for name in names) for each in events]
+
+    def renamed(self, client: Client, account: Account, name: str) -> None:
+        client.patch("/v1/auth/me", {"name": name}, as_=account).expect(200)
+
+    def test_of_an_account_that_the_store_does_not_show_they_hear_nothing(
+        self, client: Client, alice: Account, bob: Account
+    ) -> None:
+        client.joins(bob, NOTES, "owner")
+        self.renamed(client, alice, "Somebody")
+        client.delete(f"/v1/apps/{NOTES}/members/{alice.id}", as_=alice).expect(204)
+        assert self.heard(client) == []
+
+    def test_it_changes_by_a_new_name_a_transfer_and_when_an_owner_goes(
+        self, client: Client, alice: Account, bob: Account
+    ) -> None:
+        client.published(alice, NOTES)
+        acme = client.register("acme")
+        self.renamed(client, acme, "Acme Corp")
+        client.out(acme, "com.acmecorp.app")
+        self.renamed(client, alice, "Alice")  # as it was
+        self.renamed(client, alice, "\u0410cme-Corp")
+        client.joins(bob, NOTES, "owner")
+        client.delete(f"/v1/apps/{NOTES}/members/{alice.id}", as_=alice).expect(204)
+        carol = client.register("carol")
+        accept(client, carol, offer(client, bob, carol.email)).expect(200)
+        changes = [("Alice", "\u0410cme-Corp", "Acme Corp"), ("\u0410cme-Corp", "Bob", "none")]
+        assert self.heard(client) == [*changes, ("Bob", "Carol", "none")]
+        client.work()
+        (mail,) = [text for _, text in client.env.mailer.waiting() if "before under Alice" in text]
+        assert "a similar name in the store: Acme Corp." in " ".join(mail.split())
+
+    def test_an_erased_account_is_named_in_none(
+        self, client: Client, alice: Account, bob: Account
+    ) -> None:
+        client.published(alice, NOTES)
+        self.renamed(client, alice, "Alicia")
+        client.joins(bob, NOTES, "owner")
+        client.delete("/v1/auth/me", {"password": PASSWORD}, as_=alice).expect(204)
+        former = "A former developer"
+        assert self.heard(client) == [(former, former, "none"), (former, "Bob", "none")]
 
 
 class TestTransfer:

@@ -385,3 +385,22 @@ def test_a_version_whose_check_was_given_up_does_not_wait_for_ever(
     )
     assert [each["kind"] for each in client.notifications(alice)] == ["version.checked"]
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
+
+
+def test_an_app_that_is_deleted_while_its_package_is_checked_ends_the_check(
+    client: Client, alice: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = client.env.checks.run
+
+    def run_and_delete(package: Any) -> Any:
+        found = run(package)
+        client.delete(f"/v1/apps/{NOTES}", as_=alice).expect(204)
+        return found
+
+    monkeypatch.setattr(client.env.checks, "run", run_and_delete)
+    client.upload(NOTES, client.package(alice), as_=alice).expect(201)
+    client.work()
+    job = client.env.db.connection().one(
+        "SELECT state, last_error FROM jobs WHERE kind = 'check_version'"
+    )
+    assert job == ("done", None)
