@@ -48,6 +48,9 @@ FACTS: dict[str, dict[str, Any]] = {
         "reviews": [{"package_id": "com.acme.notes", "version": "1.1.0", "submitted_at": "2026-01-31T09:00:00Z"}],
     },
     "listing.rejected": {"fields": ["name"], "reasons": ["metadata"], "comment": "Not your bank."},
+    "listing.developer_changed": {
+        "name": "Acme", "account_id": "a", "before": "Alice", "before_id": "a", "apps": 2, "look_alike": "none",
+    },
     "report.waiting": {"reason": "spam"},
     "app.suspended": {"comment": "It sends contacts away."},
     "app.released": {"by": "Bob"},

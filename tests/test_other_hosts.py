@@ -70,7 +70,7 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
     server.command[2:2] = ["--env-file", ".env"]
     try:
         server.start()
-        with urllib.request.urlopen(f"{server.url}/", timeout=10) as page:
+        with urllib.request.urlopen(f"{server.url}/", timeout=60) as page:
             assert "Our apps" in page.read().decode()
     finally:
         server.kill()
@@ -81,7 +81,7 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
 
 def ask(server: Running, host: str) -> None:
     request = urllib.request.Request(f"{server.url}/docs/errors", headers={"Host": host})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.status == 200
 
 

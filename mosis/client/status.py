@@ -90,8 +90,7 @@ def crashes(portal: Portal, output: Output, args: Namespace) -> int:
 
 
 def events(portal: Portal, output: Output, args: Namespace) -> int:
-    """The events of the account's apps, oldest first. With `--follow` as they happen; the next run
-    continues behind the last event shown."""
+    """The account's events, oldest first; with `--follow` as they happen, behind the last one."""
     names = ("events", portal.url, portal.get("/auth/me")["id"])
     after = args.after or (portal.config.read_state(*names).get("after") if args.follow else None)
     while True:

@@ -40,10 +40,8 @@ SETUP = """\
 def migrate_databases(
     config: Config, file_system: Callable[[Path], str] = disk.file_system
 ) -> list[tuple[Path, int, int]]:
-    """Migrate both databases: (path, schema before, schema now) of each.
-
-    Raises MigrationError, PermissionError, and ConfigError for a network file system.
-    """
+    """Migrate both databases: (path, schema before, schema now) of each. Raises MigrationError,
+    PermissionError, and ConfigError for a network file system."""
     main, telemetry = config.database_path, config.telemetry_path
     for folder in (main.parent, telemetry.parent, config.packages_dir):
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,8 +85,7 @@ def open_migrated(config: Config) -> Context:
 
 
 def restore_if_lost(config: Config) -> int | None:
-    """If a replica is configured: restore a missing database, and take the lock for replication.
-    Raises BackupError."""
+    """With a replica: restore a missing database and lock it. Raises BackupError."""
     from mosis.operations.backup import restoring
 
     litestream = Litestream(config)
@@ -276,8 +273,7 @@ def make_server(env: Context, app: Any, spool: Path | None = None) -> Any:
 
 
 def start_websocket(env: Context) -> Any:
-    """The started WebSocket listener, or None if it is off. Raises ConfigError if its library is
-    missing."""
+    """The started WebSocket listener, None if it is off. Raises ConfigError without its library."""
     if env.config.events_addr is None:
         return None
     from mosis.notifications.websocket import Listener

@@ -10,8 +10,7 @@ from mosis.database.raw import BUSY_SECONDS, FIRST_LOCK_BYTE, LOCK_BYTES, opened
 
 
 def has_tables(path: Path) -> bool:
-    """Whether the file is a database with tables. A file that cannot be read counts as one: an
-    operator must look at it."""
+    """Whether the file is a database with tables, or unreadable: an operator must look."""
     if not path.exists() or not path.stat().st_size:
         return False
     query = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '!_%' ESCAPE '!'"

@@ -19,8 +19,7 @@ _RESET = "/console/reset"
 
 @dataclass(frozen=True)
 class Failure:
-    """The bad outcome of a kind that has two: it is one if the fact `name` has this `value`. Only
-    failures of such a kind are mailed."""
+    """The bad outcome of a kind: the fact `name` has this `value`. Only that is mailed then."""
 
     name: str
     value: Any
@@ -157,6 +156,13 @@ KINDS: dict[str, Kind] = {
         "Your change of what the store shows of {package_id} was rejected.",
         "Change it and save it again:",
         "/console/apps/{package_id}",
+    ),
+    "listing.developer_changed": Kind(
+        REVIEWERS + " who are not members of the app",
+        "name account_id before before_id apps look_alike",
+        "The store shows {package_id} under the developer {name} now, before under {before}.",
+        "Published apps of that account: {apps}; a similar name in the store: {look_alike}. The page of the app:",
+        "/app/{package_id}",
     ),
     "report.waiting": Kind(
         REVIEWERS + " who are not members of the app",

@@ -50,9 +50,8 @@ def notify_administrators(env: Context) -> None:
     """Mail the administrators what is wrong."""
     addresses = {env.config.admin_email} if env.config.admin_email else set()
     with contextlib.suppress(Exception):  # these rows themselves may be damaged
-        rows = env.db.connection().all(
-            "SELECT email FROM developers WHERE role = 'admin' AND suspended = 0 AND email IS NOT NULL"
-        )
+        sql = "SELECT email FROM developers WHERE role = 'admin' AND suspended = 0 AND email IS NOT NULL"
+        rows = env.db.connection().all(sql)
         addresses |= {email for (email,) in rows}
     text = TEXT.format(url=env.config.base_url, damage=env.db.damage)
     for address in sorted(addresses):

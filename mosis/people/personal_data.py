@@ -27,6 +27,10 @@ FORMER = "A former developer"  # the name of an erased account
 # Where the events of other accounts name an account (?1); `kind` first, because it is quick to compare.
 MENTIONS = (
     "UPDATE events SET data = json_set(data, '$.name', ?2) WHERE kind LIKE 'app.member_%' AND data ->> 'account_id' = ?1",
+    "UPDATE events SET data = json_set(data, '$.name', ?2) WHERE kind = 'listing.developer_changed'"
+    " AND data ->> 'account_id' = ?1",
+    "UPDATE events SET data = json_set(data, '$.before', ?2) WHERE kind = 'listing.developer_changed'"
+    " AND data ->> 'before_id' = ?1",
     "UPDATE events SET data = json_set(data, '$.by', ?2) WHERE kind = 'app.released' AND data ->> 'by_id' = ?1",
     "UPDATE events SET data = json_set(data, '$.email', ?2) WHERE kind IN ('app.member_invited', 'app.transfer_offered')"
     f" AND data ->> 'email' = {VERIFIED} COLLATE NOCASE",
@@ -135,14 +139,11 @@ def erase(
         revocation.erase(db, developer.id)
         db.change("DELETE FROM events WHERE developer_id = ?", developer.id)
         db.change("DELETE FROM job_turns WHERE owner_id = ?", developer.id)
-        db.change(
+        sql = (
             "UPDATE developers SET email = ?, name = ?, email_verified = 0, role = 'developer', password_hash = NULL,"
-            " mail_choices = '{}', erased_at = ? WHERE id = ?",
-            f"erased-{developer.id}@invalid",
-            FORMER,
-            db.now,
-            developer.id,
+            " mail_choices = '{}', erased_at = ? WHERE id = ?"
         )
+        db.change(sql, f"erased-{developer.id}@invalid", FORMER, db.now, developer.id)
         audit.add(
             db,
             caller,
@@ -181,9 +182,8 @@ def _erase_traces(db: Connection, developer_id: str) -> None:
         f" instr(lower(last_error), lower({VERIFIED})))",
         developer_id,
     )
-    db.change(
-        f"DELETE FROM jobs WHERE arguments ->> 'email' = {VERIFIED} COLLATE NOCASE", developer_id
-    )
+    sql = f"DELETE FROM jobs WHERE arguments ->> 'email' = {VERIFIED} COLLATE NOCASE"
+    db.change(sql, developer_id)
     db.change(f"DELETE FROM tickets WHERE email = {VERIFIED}", developer_id)  # invitations
     db.change(f"DELETE FROM app_invitations WHERE email = {VERIFIED}", developer_id)
     for mentioned in MENTIONS:
@@ -203,9 +203,8 @@ def _erase_work(db: Connection, caller: Caller, developer_id: str, withdraw: boo
         if not app.published:
             apps.delete(db, caller, app)
             continue
-        for (version_string,) in db.all(
-            "SELECT DISTINCT version FROM versions WHERE app_id = ? AND released = 0", app.id
-        ):
+        sql = "SELECT DISTINCT version FROM versions WHERE app_id = ? AND released = 0"
+        for (version_string,) in db.all(sql, app.id):
             quotas.remove_later(db, app.home, app.id, version_string)
         db.change("DELETE FROM versions WHERE app_id = ? AND released = 0", app.id)
         for (version_id,) in db.all("SELECT id FROM versions WHERE app_id = ?", app.id):

@@ -11,15 +11,13 @@ from mosis.publishing import members
 from mosis.publishing.versions import Version
 
 DIGEST_AFTER_SECONDS = 3600
-MOST_REVIEWERS = 100  # number of reviewers that are notified
 MOST_IN_DIGEST = 20
 
 
 def announce(db: Connection, version: Version, review_id: str, because: list[str]) -> None:
-    """Notify every reviewer but the members of the app that a version waits, in the running
-    transaction, and have a digest sent later."""
+    """Notify all reviewers but the app's members of a waiting version; a digest follows."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", version.app_id)
-    for reviewer in reviewers_of(db, version.app_id):
+    for reviewer in members.reviewers_of(db, version.app_id):
         events.add(
             db,
             reviewer,
@@ -36,14 +34,12 @@ def announce_listing(db: Connection, app_id: str, change_id: str, because: list[
     """As `announce`, for a listing change. One that follows another of the same app within an hour,
     which was withdrawn or decided, is only named in the digest."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
-    for reviewer in reviewers_of(db, app_id):
-        if not db.value(
+    for reviewer in members.reviewers_of(db, app_id):
+        sql = (
             "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'listing.waiting' AND package_id = ?"
-            " AND created_at > ? LIMIT 1",
-            reviewer,
-            package_id,
-            db.clock.now(-DIGEST_AFTER_SECONDS),
-        ):
+            " AND created_at > ? LIMIT 1"
+        )
+        if not db.value(sql, reviewer, package_id, db.clock.now(-DIGEST_AFTER_SECONDS)):
             facts: dict[str, Any] = {"listing_change": change_id, "because": because}
             events.add(db, reviewer, "listing.waiting", package_id=package_id, **facts)
     _queue_digest(db)
@@ -63,7 +59,7 @@ def send_digests(env: Context) -> None:
     """Job: notify each reviewer which of the versions and listing changes since the last digest still
     wait. Safe to run twice: the digest itself marks where the next one begins."""
     db = env.db.connection()
-    for reviewer in _reviewers(db):
+    for reviewer in members.reviewers(db):
         with db.write():
             waiting = _waiting(db, reviewer)
             if not waiting:
@@ -79,24 +75,8 @@ def send_digests(env: Context) -> None:
             )
 
 
-def reviewers_of(db: Connection, app_id: str) -> list[str]:
-    """The reviewers that are notified about an app: all but its members."""
-    return [each for each in _reviewers(db) if members.role_of(db, app_id, each) is None]
-
-
-def _reviewers(db: Connection) -> list[str]:
-    """The accounts that are notified as reviewers."""
-    rows = db.all(
-        "SELECT id FROM developers WHERE role IN ('reviewer', 'admin') AND suspended = 0"
-        " AND erased_at IS NULL ORDER BY id LIMIT ?",
-        MOST_REVIEWERS,
-    )
-    return [reviewer for (reviewer,) in rows]
-
-
 def _waiting(db: Connection, reviewer: str) -> list[dict[str, Any]]:
-    """The reviews and listing changes that wait and that this reviewer was notified of since the last
-    digest."""
+    """What waits for a review and this reviewer was notified of since the last digest."""
     since = "(SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?1 AND kind = 'review.digest')"
     reviews = db.all(
         "SELECT r.id, e.package_id, e.version, r.submitted_at FROM events e"

@@ -77,9 +77,10 @@ def show(db: Connection, caller: Caller, page: Page) -> bytes:
     )
 
 
-def change(db: Connection, caller: Caller, page: Page) -> HTTPResponse:
+def change(env: Context, db: Connection, caller: Caller, page: Page) -> HTTPResponse:
     """Change the name."""
     form = page.form.checked(NAME_HERE, trimmed=("name",))
+    spend(env, "names", caller.account)
     with db.write():
         accounts.change(db, caller, form)
     return page.see_other("/console/account", notice="name_changed")

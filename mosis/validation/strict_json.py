@@ -89,8 +89,7 @@ def load_stored(text: str) -> Any:
 
 
 def _outside_strings(body: bytes) -> bytes:
-    """The text outside of strings. For a body that is not JSON this can be wrong; the parser
-    refuses it anyway."""
+    """The text outside of strings; may be wrong for what is not JSON and is refused anyway."""
     unescaped = _ESCAPE.sub(b"", body) if b"\\" in body else body
     return b" ".join(unescaped.split(b'"')[::2])
 

@@ -68,8 +68,10 @@ def me(db: Connection, caller: Caller) -> Json:
 
 
 @operation(OWN, body=CHANGE, matches=True)
-def change(db: Connection, caller: Caller, body: Json) -> Json:
+def change(env: Context, db: Connection, caller: Caller, body: Json) -> Json:
     """Change the caller's name, or which kinds of notifications are mailed."""
+    if "name" in body:
+        spend(env, "names", caller.account)
     with db.write():
         require_match(lambda: _own(db, accounts.get(db, caller.account)))
         mail = body.pop("mail", None)

@@ -18,8 +18,7 @@ def serves(route: bottle.Route) -> bool:
 
 
 class StorePortal(Portal):
-    """Takes the lines of the URL table that a front end has. Credentials are ignored: the store has
-    the same answer for everybody."""
+    """A front end's lines of the URL table, without credentials: everybody gets the same answer."""
 
     primary_url = ""
 

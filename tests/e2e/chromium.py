@@ -16,7 +16,8 @@ WAIT_SECONDS = 60
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 CONTRAST = "color-contrast"
 SIZES = {"desktop": 1280, "phone": 360}
-# Marks the texts of the page whose colours are not among those given, one for each combination.
+# Marks the texts of the page whose colours are not among those given, one for each combination, and
+# asks axe about them at once: what a live page replaces loses its mark.
 NEW_COLOURS = """
 const seen = new Set(arguments[0]), fresh = [];
 const styled = (each, kind) => getComputedStyle(each, kind);
@@ -36,10 +37,14 @@ for (const each of document.querySelectorAll("body, body *")) {
   fresh.push(key);
   each.dataset.colours = "";
 }
-return fresh;
+return fresh.length
+  ? axe.run({include: [["[data-colours]"]]}, arguments[1]).then((found) => [fresh, found.violations])
+  : [fresh, []];
 """
+AXE = "return axe.run(document, arguments[0]).then((found) => found.violations)"
 
-# The first visible element of these XPaths and CSS selectors, in the middle of the window.
+# The first visible element of these XPaths and CSS selectors whose text begins so, in the middle of
+# the window.
 FIRST_VISIBLE = """
 const every = (path) => {
   const kind = XPathResult.ORDERED_NODE_SNAPSHOT_TYPE;
@@ -49,13 +54,17 @@ const every = (path) => {
 for (const place of arguments[0]) {
   const all = place.startsWith("/") ? every(place) : [...document.querySelectorAll(place)];
   const first = all.find((each) => each.checkVisibility({visibilityProperty: true})
-    && each.getClientRects().length);
+    && each.getClientRects().length && each.textContent.trim().startsWith(arguments[1]));
   if (first) {
     first.scrollIntoView({block: "center"});
     return first;
   }
 }
 return null;
+"""
+IS_WRITTEN = """
+const field = document.activeElement;
+return field.name === arguments[0] && field.value !== "";
 """
 SLOW_STREAMS = """
 const Real = EventSource;
@@ -122,7 +131,9 @@ class Chromium:
         self.driver.get_log("browser")
 
     def become(self, name: str) -> None:
-        """Somebody else uses the browser, with the cookies that they had last."""
+        """Somebody else uses the browser, with the cookies that they had last. The page is left
+        before: what it asks for by itself must not come with the cookies of the other one."""
+        self.driver.get("about:blank")
         self._cookies[self._who] = self._cdp("Network.getAllCookies")["cookies"]
         self._cdp("Network.clearBrowserCookies")
         self._who = name
@@ -139,8 +150,13 @@ class Chromium:
     def fill(self, **fields: str) -> None:
         """Write into fields of the page, by their names, instead of what is in them."""
         for name, value in fields.items():
-            self._with_first([f"main [name={name}]"], self._select)
-            self._cdp("Input.insertText", {"text": value})
+
+            def is_written(name: str = name, value: str = value) -> Any:
+                self._with_first([f"main [name={name}]"], self._select)
+                self._cdp("Input.insertText", {"text": value})
+                return self.driver.execute_script(IS_WRITTEN, name)
+
+            self.wait(is_written, f"{name} is written")
 
     def press(self, text: str) -> None:
         """Press the button or follow the link with this text: exactly this if there is one, and
@@ -164,6 +180,10 @@ class Chromium:
     def find(self, selector: str) -> Any:
         """The first visible element of a CSS selector or an XPath, once it is there."""
         return self._with_first([selector], lambda found: found)
+
+    def row(self, selector: str, beginning: str) -> Any:
+        """The first element of a CSS selector whose text begins so, once it is there."""
+        return self._with_first([selector], lambda found: found, beginning)
 
     def keys(self, text: str) -> None:
         """Press keys, wherever the focus is."""
@@ -255,28 +275,18 @@ class Chromium:
         """What axe-core has to say about the page, serious and worse; in the dark theme about colours
         alone, since nothing else differs. Colours take axe most of its time: each combination of
         text and background is tried on the first page that has it."""
-        fresh = self.driver.execute_script(NEW_COLOURS, sorted(self._colours))
+        options, run = {"resultTypes": ["violations"]}, self.driver.execute_script
+        colours = options | {"runOnly": [CONTRAST]}
+        fresh, found = run(NEW_COLOURS, sorted(self._colours), colours)
         self._colours.update(fresh)
-        found = []
         if theme == "light":
-            options = {"runOnly": {"type": "tag", "values": AXE_TAGS}}
-            found += self._axe("document", options | {"rules": {CONTRAST: {"enabled": False}}})
-        if fresh:
-            found += self._axe("{include: [['[data-colours]']]}", {"runOnly": [CONTRAST]})
+            rules = {"runOnly": {"type": "tag", "values": AXE_TAGS}}
+            found += run(AXE, options | rules | {"rules": {CONTRAST: {"enabled": False}}})
         return [
             f"{each['id']}: {each['help']} {[node['target'] for node in each['nodes']][:5]}"
             for each in found
             if each["impact"] in ("serious", "critical")
         ]
-
-    def _axe(self, context: str, options: dict[str, Any]) -> list[Any]:
-        found = self.driver.execute_async_script(
-            f"const [options, done] = arguments; axe.run({context}, options)"
-            ".then((found) => done(found.violations), (error) => done(String(error)))",
-            options | {"resultTypes": ["violations"]},
-        )
-        assert isinstance(found, list), found
-        return found
 
     def is_wider_than_the_window(self) -> bool:
         """Whether one has to scroll sideways."""
@@ -295,7 +305,9 @@ class Chromium:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(taken["data"]))
 
-    def _with_first(self, places: list[str], action: Callable[[Any], Any]) -> Any:
+    def _with_first(
+        self, places: list[str], action: Callable[[Any], Any], beginning: str = ""
+    ) -> Any:
         """Do something with the first visible element of these places, once it is there; again with
         its successor, if the page has replaced it in between."""
         from selenium.common.exceptions import StaleElementReferenceException
@@ -303,7 +315,7 @@ class Chromium:
         found: list[Any] = []
 
         def is_there() -> bool:
-            found[:] = [self.driver.execute_script(FIRST_VISIBLE, places)]
+            found[:] = [self.driver.execute_script(FIRST_VISIBLE, places, beginning)]
             return found[0] is not None
 
         for _ in range(10):

@@ -373,6 +373,61 @@ class TestRoles:
         assert list(client.env.config.packages_dir.glob("*/*/*/package.mosis")) == []
 
 
+class TestShownName:
+    """The store shows the name of the account that an app belongs to; reviewers hear of each other one."""
+
+    @pytest.fixture
+    def bob(self, client: Client) -> Account:
+        return client.register("bob")
+
+    def heard(self, client: Client) -> list[tuple[str, ...]]:
+        """What the reviewer has heard, the oldest first."""
+        found = reversed(client.notifications(client.desk))
+        events = [each for each in found if each["kind"] == "listing.developer_changed"]
+        names = ("before", "name", "look_alike")
+        return [tuple(each["data"][name] for name in names) for each in events]
+
+    def renamed(self, client: Client, account: Account, name: str) -> None:
+        client.patch("/v1/auth/me", {"name": name}, as_=account).expect(200)
+
+    def test_of_an_account_that_the_store_does_not_show_they_hear_nothing(
+        self, client: Client, alice: Account, bob: Account
+    ) -> None:
+        client.joins(bob, NOTES, "owner")
+        self.renamed(client, alice, "Somebody")
+        client.delete(f"/v1/apps/{NOTES}/members/{alice.id}", as_=alice).expect(204)
+        assert self.heard(client) == []
+
+    def test_it_changes_by_a_new_name_a_transfer_and_when_an_owner_goes(
+        self, client: Client, alice: Account, bob: Account
+    ) -> None:
+        client.published(alice, NOTES)
+        acme = client.register("acme")
+        self.renamed(client, acme, "Acme Corp")
+        client.out(acme, "com.acmecorp.app")
+        self.renamed(client, alice, "Alice")  # as it was
+        self.renamed(client, alice, "\u0410cme-Corp")
+        client.joins(bob, NOTES, "owner")
+        client.delete(f"/v1/apps/{NOTES}/members/{alice.id}", as_=alice).expect(204)
+        carol = client.register("carol")
+        accept(client, carol, offer(client, bob, carol.email)).expect(200)
+        changes = [("Alice", "\u0410cme-Corp", "Acme Corp"), ("\u0410cme-Corp", "Bob", "none")]
+        assert self.heard(client) == [*changes, ("Bob", "Carol", "none")]
+        client.work()
+        (mail,) = [text for _, text in client.env.mailer.waiting() if "before under Alice" in text]
+        assert "a similar name in the store: Acme Corp." in " ".join(mail.split())
+
+    def test_an_erased_account_is_named_in_none(
+        self, client: Client, alice: Account, bob: Account
+    ) -> None:
+        client.published(alice, NOTES)
+        self.renamed(client, alice, "Alicia")
+        client.joins(bob, NOTES, "owner")
+        client.delete("/v1/auth/me", {"password": PASSWORD}, as_=alice).expect(204)
+        former = "A former developer"
+        assert self.heard(client) == [(former, former, "none"), (former, "Bob", "none")]
+
+
 class TestTransfer:
     def test_an_app_changes_hands_with_its_addresses_and_history(
         self, client: Client, alice: Account

@@ -156,8 +156,7 @@ def simulate(
     seed: int = 1,
     connections: int = 4,
 ) -> Sent:
-    """Send what `devices` devices produce in `days` days, distributed over the apps (package id,
-    versions). Returns the counts."""
+    """Send what `devices` devices produce in `days` days, spread over the apps; the counts."""
     rng, sent = random.Random(seed), Sent()  # noqa: S311  (must be reproducible, not secret)
     today = int(time.time()) // DAY * DAY
     queue: SimpleQueue[tuple[str, dict[str, Any]] | None] = SimpleQueue()
@@ -184,8 +183,7 @@ def simulate(
 def _send_all(
     url: str, queue: "SimpleQueue[tuple[str, dict[str, Any]] | None]", sent: Sent
 ) -> None:
-    """Send over one connection. After 429 or 507 it waits as long as the response says; a lost
-    connection is reopened."""
+    """Send over one connection, reopened when lost; waits as long as 429 and 507 say."""
     connection = _connection(url)
     while each := queue.get():
         path, document = each

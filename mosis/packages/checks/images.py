@@ -113,8 +113,7 @@ def _webp_frame(body: bytes, width: int, height: int) -> None:
 
 
 def _tga(content: bytes) -> tuple[int, int, int]:
-    """Truevision TGA 2.0 as stb_image reads it: the format has no magic number, so the header must
-    be plausible and the pixels complete."""
+    """Truevision TGA 2.0 as stb_image reads it, without magic number: all must fit."""
     (id_length, has_map, kind, _, map_length, map_bits, _, _, width, height, bits, _) = (
         struct.unpack_from("<BBBHHBHHHHBB", content)
     )
