@@ -1,5 +1,4 @@
-"""Strict JSON for requests (RFC 8259, and stricter where the standard library is lax), and JSON
-output."""
+"""Strict JSON for requests (RFC 8259, stricter than the standard library), and output."""
 
 import json
 import re

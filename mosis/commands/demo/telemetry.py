@@ -213,7 +213,7 @@ def _post(connection: http.client.HTTPConnection, path: str, body: bytes) -> tup
 
 def published_apps(url: str) -> list[tuple[str, list[str]]]:
     """The published apps of a portal with their versions, oldest first."""
-    found = _get(url, f"/v1/store/apps?limit=10")["apps"]
+    found = _get(url, "/v1/store/apps?limit=10")["apps"]
     return [(app["package_id"], _versions(url, app["package_id"])) for app in found]
 
 
