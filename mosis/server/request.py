@@ -40,6 +40,7 @@ _FIELD = re.compile(rb"(" + _TOKEN + rb"):([\t -~\x80-\xff]*)")
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ABSOLUTE = re.compile(r"https?://([^/?@]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
 _ONCE = frozenset({"HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING"})
+_FRAMING = frozenset({"CONTENT_LENGTH", "TRANSFER_ENCODING", "EXPECT"})
 # Bottle would build URLs from these; the portal's links come from BASE_URL.
 _DROPPED = (
     "FORWARDED", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "X_FORWARDED_PORT", "X_FORWARDED_BY",
@@ -230,9 +231,13 @@ class Request:
         # A higher minor version is answered as the highest that is known (RFC 9110, section 2.5).
         self.version = "1.0" if minor == b"0" else "1.1"
         # Clients send the same block of fields again, so its parsed form is cached.
-        self.headers = _remembered_fields(block).copy() if len(block) <= 1024 else _fields(block)
+        fields, is_plain = _remembered_fields(block) if len(block) <= 1024 else _fields(block)
+        self.headers = fields.copy()
         self._read_target()
-        self._read_framing()
+        if is_plain and target.startswith(b"/"):
+            self._end_head()
+        else:
+            self._read_framing()
 
     def _read_target(self) -> None:
         """Path and query of the request target (RFC 9112, section 3.2)."""
@@ -283,11 +288,15 @@ class Request:
         if coding or size:
             self._expect_body(size, coding is not None)
         else:
-            self.completed = True
-            if self.bounds:
-                self.answer = self.bounds.ready(self)
-            if self.bounds and self.answer is None:
-                admission = self.bounds.admit(self.command, self.path, headers)
+            self._end_head()
+
+    def _end_head(self) -> None:
+        """The request has no body: answer it from the cache, or have it admitted."""
+        self.completed = True
+        if self.bounds:
+            self.answer = self.bounds.ready(self)
+            if self.answer is None:
+                admission = self.bounds.admit(self.command, self.path, self.headers)
                 self.lane, self.account = admission.lane, admission.account
                 self.match = admission.match
 
@@ -359,8 +368,9 @@ class Request:
         return LimitReached("too_large", detail, limit_bytes=self.limit_bytes)
 
 
-def _fields(block: bytes) -> dict[str, str]:
-    """The header fields as WSGI names without HTTP_. Raises `ambiguous_request` (RFC 9112, 5)."""
+def _fields(block: bytes) -> tuple[dict[str, str], bool]:
+    """The header fields as WSGI names without HTTP_, and whether they are plain: Host is as it should be,
+    and there is no body. Raises `ambiguous_request` (RFC 9112, 5)."""
     fields: dict[str, str] = {}
     for line in block.split(b"\r\n") if block else ():
         match = _FIELD.fullmatch(line)
@@ -390,7 +400,8 @@ def _fields(block: bytes) -> dict[str, str]:
         fields["CONNECTION"] = (
             "close" if "close" in options else "keep-alive" if "keep-alive" in options else ""
         )
-    return fields
+    has_host = _HOST.fullmatch(fields.get("HOST", "")) is not None
+    return fields, has_host and not _FRAMING & fields.keys()
 
 
 _remembered_fields = lru_cache(256)(_fields)

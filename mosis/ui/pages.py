@@ -124,10 +124,13 @@ class Page:
     @property
     def form_token(self) -> str:
         """The token in every form, derived from the cookie, which other sites cannot read. A
-        browser without a cookie gets one that is not a session."""
+        browser without a cookie gets one that is not a session, unless a script or a stream of
+        events asks: that response can arrive after a sign-in in another tab, and the cookie would
+        replace the session's."""
         if not self._token:
             self._token = browser_sessions.make_token()
-            self._new_cookie = (self._token, 0)
+            if bottle.request.get_header("Sec-Fetch-Mode", "navigate") == "navigate":
+                self._new_cookie = (self._token, 0)
         return self._form_token_of(self._token)
 
     @property

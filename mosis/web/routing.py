@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -83,7 +83,7 @@ class Route(bottle.Route):  # type: ignore[misc]
         rule: str,
         method: str,
         callback: Callable[..., Any],
-        skipped: list[type],
+        skipped: Sequence[type],
         options: dict[str, Any],
     ) -> None:
         self.app = app

@@ -104,7 +104,9 @@ class Chromium:
         self.driver.get_log("browser")
 
     def become(self, name: str) -> None:
-        """Somebody else uses the browser, with the cookies that they had last."""
+        """Somebody else uses the browser, with the cookies that they had last. The page is left
+        before: what it asks for by itself must not come with the cookies of the other one."""
+        self.driver.get("about:blank")
         self._cookies[self._who] = self._cdp("Network.getAllCookies")["cookies"]
         self._cdp("Network.clearBrowserCookies")
         self._who = name
@@ -121,9 +123,14 @@ class Chromium:
     def fill(self, **fields: str) -> None:
         """Type into fields of the page, by their names."""
         for name, value in fields.items():
-            field = self.find(f"main [name={name}]")
-            field.clear()
-            field.send_keys(value)
+
+            def is_typed(name: str = name, value: str = value) -> bool:
+                field = self.find(f"main [name={name}]")
+                field.clear()
+                field.send_keys(value)
+                return True
+
+            self.wait(is_typed, f"{name} is typed")
 
     def press(self, text: str) -> None:
         """Press the button or follow the link with this text: exactly this if there is one, and
@@ -138,20 +145,39 @@ class Chromium:
             for place in ("//main", "")
             for condition in (f"{answer} = {words}", f"contains({answer}, {words})")
         ]
-        found: list[Any] = []
 
-        def is_there() -> bool:
-            found[:] = next(filter(None, map(self._visible, paths)), [])
+        def is_pressed() -> bool:
+            found = next(filter(None, map(self._visible, paths)), None)
+            if found:
+                self.driver.execute_script(
+                    "arguments[0].scrollIntoView({block: 'center'})", found[0]
+                )
+                found[0].click()
             return bool(found)
 
-        self.wait(is_there, f"there is a button {text!r}")
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found[0])
-        found[0].click()
+        self.wait(is_pressed, f"there is a button {text!r}")
 
     def find(self, selector: str) -> Any:
         """The first visible element of a CSS selector, once it is there."""
-        self.wait(lambda: self._shown(selector), f"there is {selector}")
-        return self._shown(selector)[0]
+        found: list[Any] = []
+
+        def is_there() -> bool:
+            found[:] = self._shown(selector)
+            return bool(found)
+
+        self.wait(is_there, f"there is {selector}")
+        return found[0]
+
+    def row(self, selector: str, beginning: str) -> Any:
+        """The first element of a CSS selector whose text begins so, once it is there."""
+        found: list[Any] = []
+
+        def is_there() -> bool:
+            found[:] = [each for each in self._shown(selector) if each.text.startswith(beginning)]
+            return bool(found)
+
+        self.wait(is_there, f"there is {selector} with {beginning!r}")
+        return found[0]
 
     def keys(self, text: str) -> None:
         """Press keys, wherever the focus is."""

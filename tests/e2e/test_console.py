@@ -49,6 +49,7 @@ def register(browser: Chromium, server: Running) -> None:
     browser.open("/console/register")
     browser.fill(name="Dora", email="dora@example.net", password=PASSWORD)
     browser.press("Create the account")
+    browser.sees("Hello, Dora")
     browser.open(mailed_link(server, "dora@example.net"))
     browser.press("Verify")
     browser.sees("Your address is verified.")
@@ -171,9 +172,7 @@ def halt_a_bad_release(browser: Chromium, server: Running) -> None:
     browser.wait(has_figures, "the figures are added up")
     assert "Devices: 12, starts: 12, crashes: 6" in browser.text
     assert browser.find(".chart svg .bar").is_displayed()
-    row = next(each for each in browser.driver.find_elements("css selector", ".queue li")
-               if each.text.startswith("1.1.0"))  # fmt: skip
-    row.find_element("css selector", "button").click()
+    browser.row(".queue li", "1.1.0").find_element("css selector", "button").click()
     browser.sees("Halted: no other device is offered it.")
 
 
@@ -192,6 +191,7 @@ def read_the_log(browser: Chromium, came: list[bytes]) -> None:
 def forget_the_password(browser: Chromium, server: Running) -> None:
     browser.press("Sign out")
     browser.press("Forgot the password?")
+    browser.wait(lambda: browser.path == "/console/reset", "the page for it is there")
     browser.fill(email="dora@example.net")
     browser.press("Send the link")
     browser.sees("If there is an account with this address")

@@ -64,8 +64,7 @@ def invite(browser: Chromium, server: Running) -> None:
     accept(browser, server, "bob", "Dora invites you to work on Notes as: Publisher.")
     browser.become("developer")
     browser.open(APP + "/members")
-    row = next(each for each in browser.driver.find_elements("css selector", ".rows li")
-               if each.text.startswith("Bob"))  # fmt: skip
+    row = browser.row(".rows li", "Bob")
     row.find_element("css selector", "select").send_keys("Viewer")
     row.find_element("css selector", ".inline-form button").click()
     browser.sees("The role is changed.")
