@@ -236,7 +236,9 @@ class Worker:
         took = time.monotonic() - started
         jobs.finish(db, job, took, result if isinstance(result, Again) else None)
         self._count(job, "done")
-        log.info("job done", extra={"job": job.id, "kind": job.kind, "ms": round(took * 1000, 1)})
+        level = logging.DEBUG if jobs.kind_of(job.kind).every_seconds else logging.INFO
+        extra = {"job": job.id, "kind": job.kind, "ms": round(took * 1000, 1)}
+        log.log(level, "job done", extra=extra)
 
     def _count(self, job: Job, result: str) -> None:
         self.env.measures.count("portal_jobs_total", kind=job.kind, result=result)

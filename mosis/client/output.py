@@ -1,5 +1,4 @@
-"""Output of the commands: text or JSON on standard output; progress, questions and errors on
-standard error."""
+"""Output of commands: text or JSON to standard output, all else to standard error."""
 
 import json
 import os

@@ -1,5 +1,4 @@
-"""`status`, `halt`, `rollback`, `yank`, `crashes`, `events`: the state of released apps,
-and how to change it."""
+"""`status`, `halt`, `rollback`, `yank`, `crashes`, `events`: released apps and their state."""
 
 import contextlib
 import json
