@@ -1,5 +1,4 @@
-"""The audit trail: who did what, when, and from which network. Each line carries the hash of the
-one before it."""
+"""The audit trail: who did what, when, from which network; each line has the hash of the last."""
 
 import hashlib
 import json
@@ -52,9 +51,8 @@ def add(
         details["api_key_id"] = caller.key_id
     if caller.token_id is not None:
         details["publisher_token_id"] = caller.token_id
-    count, last_hash = db.one(
-        f"SELECT ({COUNT}), (SELECT hash FROM audit ORDER BY number DESC LIMIT 1)"
-    )
+    sql = f"SELECT ({COUNT}), (SELECT hash FROM audit ORDER BY number DESC LIMIT 1)"
+    count, last_hash = db.one(sql)
     row = {
         "number": (count or 0) + 1,
         "at": db.now,
@@ -72,17 +70,9 @@ def add(
 def index(
     db: Connection, paging: PageRequest, *, owner_id: str | None = None, action: str | None = None
 ) -> Page[Entry]:
-    """The audit trail, newest line first: all of it, the lines of one account, or those of one
-    action."""
-    return newest_first(
-        db,
-        Entry,
-        "(?1 IS NULL OR owner_id = ?1) AND (?2 IS NULL OR action = ?2)",
-        owner_id,
-        action,
-        paging=paging,
-        by="number",
-    )
+    """The audit trail, newest line first: all of it, or the lines of one account or action."""
+    where = "(?1 IS NULL OR owner_id = ?1) AND (?2 IS NULL OR action = ?2)"
+    return newest_first(db, Entry, where, owner_id, action, paging=paging, by="number")
 
 
 def redacted_for_owner(entry: Entry, owner_id: str) -> Entry:
@@ -107,9 +97,8 @@ def verify(db: Connection) -> int:
                 raise ValueError(f"the audit trail is broken at line {number + 1}")
             number, previous = entry.number, entry.hash
     if number != (db.value(COUNT) or 0):
-        raise ValueError(
-            f"the audit trail is broken after line {number}: lines are missing at its end"
-        )
+        detail = f"the audit trail is broken after line {number}: lines are missing at its end"
+        raise ValueError(detail)
     return number
 
 

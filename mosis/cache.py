@@ -42,8 +42,7 @@ class _Room:
         return entry
 
     def put(self, key: Hashable, entry: Entry, limit_bytes: float) -> None:
-        """Store an entry, and evict others until all fit. A new revision of a protected entry is
-        protected too."""
+        """Store an entry and evict others until all fit; protected entries stay protected."""
         if key in self.proven:
             old = self.proven.pop(key)
             self.proven_bytes += entry[1] - old[1]
@@ -86,8 +85,7 @@ class RevisionCache:
         return sum(room.size_bytes for room in self._rooms.values())
 
     def get(self, key: Hashable, revision: Hashable, *, again: bool = False, room: str = "") -> Any:
-        """The value, or None. With `again`, the caller will ask a second time after a miss; only
-        that one is counted as a miss."""
+        """The value, or None. `again`: the caller asks again after a miss; only that is counted."""
         with self._lock:
             entry = self._rooms[room].use(key, revision)
             if entry is None:
@@ -96,22 +94,26 @@ class RevisionCache:
             self.hits += 1
             return entry[2]
 
-    def get_many(self, revisions: Mapping[str, Hashable], *, room: str = "") -> dict[str, Any]:
-        """The values for each key with its revision, as far as they are there."""
-        found = {}
+    def get_many(self, revisions: Mapping[str, Hashable], *, room: str = "") -> list[Any]:
+        """The value for each key with its revision, in their order; None where there is none."""
+        found: list[Any] = []
         with self._lock:
             place = self._rooms[room]
-            proven = place.proven
+            known, touch, add = place.proven.get, place.proven.move_to_end, found.append
+            hits = len(revisions)
             for key, revision in revisions.items():
-                entry = proven.get(key)
+                entry = known(key)
                 # as in `use`, for a third of the time
                 if entry is not None and entry[0] == revision:
-                    proven.move_to_end(key)
-                    found[key] = entry[2]
+                    touch(key)
+                    add(entry[2])
                 elif entry := place.use(key, revision):
-                    found[key] = entry[2]
-            self.hits += len(found)
-            self.misses += len(revisions) - len(found)
+                    add(entry[2])
+                else:
+                    add(None)
+                    hits -= 1
+            self.misses += len(found) - hits
+            self.hits += hits
         return found
 
     def put(

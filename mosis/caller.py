@@ -1,5 +1,4 @@
-"""The caller: the account behind a request (or the portal itself), its rights and its network
-address."""
+"""The caller: the account behind a request, or the portal itself, its rights and its network."""
 
 import ipaddress
 import re
@@ -96,8 +95,7 @@ def parse_address(text: str) -> IPAddress | None:
 
 @lru_cache(maxsize=256)
 def network_of(address: str) -> str:
-    """The network of one customer: the IPv4 address, or the IPv6 /64; empty if the text is not an
-    address."""
+    """The network of one customer: the IPv4 address or IPv6 /64; empty if it is not an address."""
     parsed = parse_address(address)
     if parsed is None:
         return ""

@@ -31,8 +31,7 @@ class ConfigError(Exception):
 
 
 def is_utf_8(value: str) -> bool:
-    """Whether a setting or an argument of a command is text: Python represents other bytes as lone
-    surrogates."""
+    """Whether a setting or argument is text: Python has lone surrogates for other bytes."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
@@ -87,9 +86,8 @@ def _secret(value: str) -> str:
 def _address(value: str) -> str:
     found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s\[\]:/]*):([0-9]{1,5})", value)
     if not found or int(found[1]) > 65535:
-        raise ValueError(
-            "must be HOST:PORT or :PORT; write an IPv6 address in brackets, [::1]:8080"
-        )
+        detail = "must be HOST:PORT or :PORT; write an IPv6 address in brackets, [::1]:8080"
+        raise ValueError(detail)
     return value
 
 
@@ -106,8 +104,7 @@ _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
 def _url(value: str) -> str:
-    """A web address without user name, query and fragment: the host in lower case, no slash at the
-    end."""
+    """A web address without user name, query and fragment: lower-case host, no slash at the end."""
     if re.search(r"[\s\\\x00-\x1f\x7f]", value):
         raise ValueError("must not contain spaces, control characters or backslashes")
     try:
@@ -154,9 +151,8 @@ def _smtp(value: str) -> str:
     except ValueError:  # a port or a host that cannot be
         usable = False
     if not usable:
-        raise ValueError(
-            "must be smtp://USER:PASSWORD@HOST:PORT?starttls=1 or smtps://USER:PASSWORD@HOST"
-        )
+        detail = "must be smtp://USER:PASSWORD@HOST:PORT?starttls=1 or smtps://USER:PASSWORD@HOST"
+        raise ValueError(detail)
     return value
 
 
@@ -339,8 +335,7 @@ class Config:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> "Config":
-        """Read the settings from this environment (an empty value counts as unset). Raises
-        ConfigError with every error."""
+        """Read the settings from this environment. Raises ConfigError with every error."""
         given = os.environ if environment is None else environment
         values: dict[str, Any] = {}
         complaints: list[str] = []
@@ -405,8 +400,7 @@ class Config:
 
     @property
     def github_api(self) -> str:
-        """The address of GitHub's API: a host of its own for github.com, a path for GitHub
-        Enterprise, or as configured."""
+        """The address of GitHub's API: its own host for github.com, a path for Enterprise."""
         public = self.github_url == "https://github.com"
         return self.github_api_url or (
             "https://api.github.com" if public else self.github_url + "/api/v3"

@@ -36,8 +36,7 @@ ROOMS = {"apps": 0.25, "lists": 0.3, "offers": 0.25, "always": 0.05, "gzip": 0.1
 
 @dataclass(frozen=True)
 class Context:
-    """Everything a use case depends on, made once at start and passed on; there is no other global
-    state."""
+    """Everything a use case depends on, made once at start and passed on: no other global state."""
 
     config: Config
     clock: Clock
@@ -69,8 +68,7 @@ class Context:
     key_uses: WriteBehindCounters = field(default_factory=WriteBehindCounters)
 
     def state(self, kind: type[State]) -> State:
-        """What a module keeps between requests in this process: one object of its class, made when
-        it is first asked for."""
+        """What a module keeps between requests: one object of its class, made at first use."""
         found = self.states.get(kind)
         if found is None:
             found = self.states.setdefault(kind, kind())
@@ -181,10 +179,8 @@ def open_files(config: Config) -> Files:
 
 def read_or_create_secret(path: Path, loss: str = "everybody has to sign in again") -> str:
     """The secret in this file, created at first use: 32 random bytes as text, mode 0600, flushed
-    before it is used.
-
-    Raises ConfigError if the file is damaged; `loss` is the consequence of removing it.
-    """
+    before it is used. Raises ConfigError if the file is damaged; `loss` is the consequence of
+    removing it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

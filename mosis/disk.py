@@ -36,16 +36,14 @@ def write_new(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def replace(path: Path, pieces: Iterable[bytes]) -> None:
-    """As `write_new`, but atomic: the content is written to a file beside it, which is then renamed.
-    Raises OSError."""
+    """As `write_new`, but atomic: written to a file beside it, which is renamed. Raises OSError."""
     part = path.with_name(path.name + ".part")
     write_new(part, pieces)
     part.rename(path)
 
 
 def file_system(folder: Path) -> str:
-    """The type of the file system of a directory, such as ext4; `unknown` if the kernel does not
-    tell."""
+    """The type of the file system of a directory, such as ext4; `unknown` if not told."""
     best, kind = "", "unknown"
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()

@@ -32,8 +32,7 @@ class MalformedRequest(Malformed):
 
 
 class Invalid(PortalError):
-    """The request was parsed and its content is invalid; `errors` holds every finding as {pointer,
-    code, detail}."""
+    """The content of the request is invalid; `errors` are all findings {pointer, code, detail}."""
 
     def __init__(
         self, errors: Iterable[dict[str, Any]], code: str = "invalid", detail: str = ""
@@ -66,10 +65,8 @@ class InvalidState(Conflict):
 
 
 class LimitReached(PortalError):
-    """Too large, too many or too often. `retry_after_seconds` in the facts says when a retry may
-    succeed."""
+    """Too large, too many or too often; `retry_after_seconds` says when a retry may succeed."""
 
 
 class Unavailable(PortalError):
-    """The portal cannot do it now (busy, disk full, damaged file). Nothing was changed, and a retry
-    may succeed."""
+    """Not possible now (busy, disk full, damaged file). Nothing has changed; try again."""

@@ -37,8 +37,7 @@ class StoredResponse:
 
 @dataclass(frozen=True)
 class KeyedRequest:
-    """A request with an Idempotency-Key: its name in the table, the MAC of its body, the encryption
-    key of its response."""
+    """A request with an Idempotency-Key: its name, its body's MAC, its response's key."""
 
     id: str
     developer_id: str | None
@@ -75,14 +74,9 @@ def request(
 
 
 def find(db: Connection, keyed: KeyedRequest) -> StoredResponse | None:
-    """The stored response to this request, or None. Raises Invalid `idempotency_key_reused` if the
-    body differs."""
-    row = db.one(
-        "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ? AND expires_at <= ?",
-        keyed.id,
-        db.clock.now(),
-        db.clock.latest(RETENTION_SECONDS),
-    )
+    """The stored response to this request, or None. Raises Invalid `idempotency_key_reused`."""
+    sql = "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ? AND expires_at <= ?"
+    row = db.one(sql, keyed.id, db.clock.now(), db.clock.latest(RETENTION_SECONDS))
     if row is None:
         return None
     if not hmac.compare_digest(row[0], keyed.body_mac):
@@ -120,11 +114,8 @@ def keep(db: Connection, keyed: KeyedRequest, answer: StoredResponse) -> None:
 
 def in_progress() -> Conflict:
     """The error while the first request with this key is running."""
-    return Conflict(
-        "idempotency_in_progress",
-        "The first request with this Idempotency-Key is still running; try again in a moment.",
-        retry_after_seconds=1,
-    )
+    detail = "The first request with this Idempotency-Key is still running; try again in a moment."
+    return Conflict("idempotency_in_progress", detail, retry_after_seconds=1)
 
 
 def sweep(env: Any) -> None:

@@ -25,15 +25,9 @@ def new_id(nanoseconds: int | None = None) -> str:
     """A UUIDv7 (RFC 9562, section 5.7, method 3 of section 6.2): 60 bits of time with a resolution of a quarter of a
     microsecond, then 62 random bits. Ids sort by age."""
     milliseconds, rest = divmod(time.time_ns() if nanoseconds is None else nanoseconds, 1_000_000)
-    value = (
-        (milliseconds & (1 << 48) - 1) << 80
-        | 7 << 76
-        | (rest << 12) // 1_000_000 << 64
-        | 0b10 << 62
-        | _random_bits() >> 2
-    )
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    first = f"{milliseconds & (1 << 48) - 1:012x}"
+    last = f"{1 << 63 | _random_bits() >> 2:016x}"
+    return f"{first[:8]}-{first[8:]}-7{(rest << 12) // 1_000_000:03x}-{last[:4]}-{last[4:]}"
 
 
 def request_id_of(given: str) -> str:

@@ -149,17 +149,15 @@ def add(
     becomes due at the requested time if that is earlier, or runs once more if it is running now.
     """
     due = db.clock.now(after_seconds)
-    if unique_key is not None and db.value(
-        "SELECT 1 FROM jobs WHERE unique_key = ? AND state IN ('waiting', 'running')", unique_key
-    ):
+    sql = "SELECT 1 FROM jobs WHERE unique_key = ? AND state IN ('waiting', 'running')"
+    if unique_key is not None and db.value(sql, unique_key):
         if again:
-            db.change(
+            sql = (
                 "UPDATE jobs SET again = (state = 'running'),"
                 " run_at = iif(state = 'waiting' AND attempts = 0, min(run_at, ?), run_at)"
-                " WHERE unique_key = ? AND state IN ('waiting', 'running')",
-                due,
-                unique_key,
+                " WHERE unique_key = ? AND state IN ('waiting', 'running')"
             )
+            db.change(sql, due, unique_key)
             db.notify_workers()
         return None
     job_id = new_id()
@@ -179,8 +177,7 @@ def add(
 
 
 def add_scheduled(db: Connection, kind: str, every_seconds: int) -> str | None:
-    """Queue a periodic job, in the running transaction. Returns None if another process has queued
-    it for this period."""
+    """Queue a periodic job, in the running transaction; None if it is queued for this period."""
     key, since = f"schedule:{kind}", db.clock.now(-every_seconds * 0.9)
     if db.value(
         "SELECT 1 FROM jobs WHERE unique_key = ? AND created_at > ? AND created_at <= ? LIMIT 1",
@@ -204,29 +201,22 @@ def claim(db: Connection, *lanes: str, busy: Collection[str] = ()) -> Job | None
         if not found:
             return None
         job = min(found, key=lambda each: (each.run_at, each.id))
-        db.change(
+        sql = (
             "UPDATE jobs SET state = 'running', attempts = attempts + 1, again = 0, lease_until = ?, lease_token = ?"
-            " WHERE id = ?",
-            db.clock.now(LEASE_SECONDS),
-            secrets.token_hex(8),
-            job.id,
+            " WHERE id = ?"
         )
+        db.change(sql, db.clock.now(LEASE_SECONDS), secrets.token_hex(8), job.id)
         _take_turn(db, job)
         return db.find(Job, "id = ?", job.id)
 
 
 def extend(db: Connection, job: Job) -> bool:
-    """Extend the lease of a running job. Returns False if the lease is lost and the work should
-    stop."""
+    """Extend the lease of a running job; False if it is lost and the work should stop."""
     with db.write():
-        return bool(
-            db.change(
-                "UPDATE jobs SET lease_until = ? WHERE id = ? AND lease_token = ? AND state = 'running'",
-                db.clock.now(LEASE_SECONDS),
-                job.id,
-                job.lease_token,
-            )
+        sql = (
+            "UPDATE jobs SET lease_until = ? WHERE id = ? AND lease_token = ? AND state = 'running'"
         )
+        return bool(db.change(sql, db.clock.now(LEASE_SECONDS), job.id, job.lease_token))
 
 
 def finish(db: Connection, job: Job, took_seconds: float = 0, again: Again | None = None) -> None:
@@ -292,25 +282,19 @@ def correct_times(db: Connection) -> int:
     with db.write():
         for job_id, run_at in late:
             db.update("jobs", "id = ? AND state = 'waiting'", job_id, run_at=run_at)
-        db.change(
-            "UPDATE jobs SET lease_until = ? WHERE state = 'running' AND lease_until > ?",
-            clock.now(LEASE_SECONDS),
-            lease,
-        )
+        sql = "UPDATE jobs SET lease_until = ? WHERE state = 'running' AND lease_until > ?"
+        db.change(sql, clock.now(LEASE_SECONDS), lease)
     return len(late)
 
 
 def rest(db: Connection, lane: str, owner: str, seconds: float) -> None:
-    """Start no job of this owner in the lane for some time, at most an hour, in the running
-    transaction."""
+    """Start no job of this owner in the lane for a time, an hour at most, in the transaction."""
     until = db.clock.now(min(seconds, LONGEST_REST_SECONDS))
-    db.change(
+    sql = (
         "INSERT INTO job_turns (lane, owner_id, turn, rests_until) VALUES (?1, ?2, 0, ?3)"
-        " ON CONFLICT (lane, owner_id) DO UPDATE SET rests_until = excluded.rests_until",
-        lane,
-        owner,
-        until,
+        " ON CONFLICT (lane, owner_id) DO UPDATE SET rests_until = excluded.rests_until"
     )
+    db.change(sql, lane, owner, until)
 
 
 def recover(db: Connection) -> int:
@@ -342,19 +326,17 @@ def index(db: Connection, paging: PageRequest, state: str | None = None) -> Page
 
 
 def retry(db: Connection, caller: Caller, job_id: str) -> Job:
-    """Queue a dead job again, due at once and with all its attempts. Raises NotFound, Conflict
-    `invalid_state`."""
+    """Queue a dead job again, with all its attempts. Raises NotFound, Conflict `invalid_state`."""
     with db.write():
         job = db.get(Job, "id = ?", job_id)
         if job.state != "dead":
             detail = f"This job is {job.state}; only a dead job can be retried."
             raise InvalidState(detail, job.state)
-        again = db.change(
+        sql = (
             "UPDATE jobs SET state = 'waiting', attempts = 0, run_at = ?, finished_at = NULL WHERE id = ? AND NOT EXISTS"
-            " (SELECT 1 FROM jobs AS other WHERE other.unique_key = jobs.unique_key AND other.state IN ('waiting', 'running'))",
-            db.now,
-            job_id,
+            " (SELECT 1 FROM jobs AS other WHERE other.unique_key = jobs.unique_key AND other.state IN ('waiting', 'running'))"
         )
+        again = db.change(sql, db.now, job_id)
         if not again:
             raise InvalidState("Another unfinished job does the same already.", job.state)
         audit.add(db, caller, "job.retry", job_id, kind=job.kind)
@@ -366,17 +348,15 @@ def sweep(env: Any) -> None:
     """Job: delete finished jobs after a day, dead ones after a month."""
     db = env.db.connection()
     with db.write():
-        db.change(
+        sql = (
             "DELETE FROM jobs WHERE state = 'done' AND finished_at < ?1 AND (unique_key IS NULL OR unique_key NOT LIKE 'schedule:%'"
             # the last finished one of a kind records when it ran; a time in the future does not
             # count
-            " OR id < (SELECT max(id) FROM jobs AS later WHERE later.unique_key = jobs.unique_key AND later.created_at <= ?2))",
-            db.clock.now(-DAY),
-            db.now,
+            " OR id < (SELECT max(id) FROM jobs AS later WHERE later.unique_key = jobs.unique_key AND later.created_at <= ?2))"
         )
-        db.change(
-            "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?", db.clock.now(-30 * DAY)
-        )
+        db.change(sql, db.clock.now(-DAY), db.now)
+        sql = "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?"
+        db.change(sql, db.clock.now(-30 * DAY))
         db.change(  # an owner at or below the lane's turn is treated like a new one
             "DELETE FROM job_turns WHERE owner_id <> '' AND coalesce(rests_until <= ?, 1) AND turn <="
             " (SELECT lane.turn FROM job_turns AS lane WHERE lane.lane = job_turns.lane AND lane.owner_id = '')",
@@ -394,20 +374,18 @@ def next_due(db: Connection, *lanes: str, busy: Collection[str] = ()) -> str | N
 
 def _next_due(db: Connection, lane: str, busy: Collection[str]) -> str | None:
     now = db.clock.now()
-    first: str | None = db.value(
-        "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND lane = ?", lane
-    )
+    sql = "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND lane = ?"
+    first: str | None = db.value(sql, lane)
     if first is None or first > now:
         return first
     job = _next(db, lane, busy)
     if job is not None:
         return job.run_at
-    later: str | None = db.value(
+    sql = (
         "SELECT min(moment) FROM (SELECT min(run_at) AS moment FROM jobs WHERE state = 'waiting' AND lane = ?1 AND run_at > ?2"
-        " UNION ALL SELECT min(rests_until) FROM job_turns WHERE lane = ?1 AND rests_until > ?2)",
-        lane,
-        now,
+        " UNION ALL SELECT min(rests_until) FROM job_turns WHERE lane = ?1 AND rests_until > ?2)"
     )
+    later: str | None = db.value(sql, lane, now)
     return later
 
 
@@ -448,49 +426,35 @@ def _take_turn(db: Connection, job: Job) -> None:
         or 0,
     )
     for owner, turn in (("", at), (job.owner_id, at + SHORTEST_TURN_SECONDS)):
-        db.change(
+        sql = (
             "INSERT INTO job_turns (lane, owner_id, turn) VALUES (?1, ?2, ?3)"
-            " ON CONFLICT (lane, owner_id) DO UPDATE SET turn = excluded.turn",
-            job.lane,
-            owner,
-            turn,
+            " ON CONFLICT (lane, owner_id) DO UPDATE SET turn = excluded.turn"
         )
+        db.change(sql, job.lane, owner, turn)
 
 
 def _charge(db: Connection, job: Job, seconds: float) -> None:
-    db.change(
-        "UPDATE job_turns SET turn = turn + ? WHERE lane = ? AND owner_id = ?",
-        max(0.0, seconds),
-        job.lane,
-        job.owner_id,
-    )
+    sql = "UPDATE job_turns SET turn = turn + ? WHERE lane = ? AND owner_id = ?"
+    db.change(sql, max(0.0, seconds), job.lane, job.owner_id)
 
 
 def _requested_again(db: Connection, job: Job) -> bool:
-    return db.has(
-        "SELECT again FROM jobs WHERE id = ? AND lease_token = ?", job.id, job.lease_token
-    )
+    sql = "SELECT again FROM jobs WHERE id = ? AND lease_token = ?"
+    return db.has(sql, job.id, job.lease_token)
 
 
 def _end(db: Connection, job: Job, state: str, error: str | None) -> None:
-    db.change(
+    sql = (
         "UPDATE jobs SET state = ?, lease_until = NULL, lease_token = NULL, last_error = coalesce(?, last_error),"
-        " finished_at = ? WHERE id = ? AND lease_token = ? AND state = 'running'",
-        state,
-        error,
-        db.now,
-        job.id,
-        job.lease_token,
+        " finished_at = ? WHERE id = ? AND lease_token = ? AND state = 'running'"
     )
+    db.change(sql, state, error, db.now, job.id, job.lease_token)
 
 
 def _give_back(db: Connection, job: Job, run_at: str, error: str | None) -> int:
     db.notify_workers()
-    return db.change(
+    sql = (
         "UPDATE jobs SET state = 'waiting', lease_until = NULL, lease_token = NULL, run_at = ?,"
-        " last_error = coalesce(?, last_error) WHERE id = ? AND lease_token = ? AND state = 'running'",
-        run_at,
-        error,
-        job.id,
-        job.lease_token,
+        " last_error = coalesce(?, last_error) WHERE id = ? AND lease_token = ? AND state = 'running'"
     )
+    return db.change(sql, run_at, error, job.id, job.lease_token)

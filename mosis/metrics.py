@@ -34,22 +34,24 @@ class Family:
 
 @dataclass
 class _Times:
-    """The durations of one route's requests."""
+    """The durations of one route's requests with one status."""
 
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     sum_seconds: float = 0.0
 
+    def add(self, other: "_Times") -> None:
+        self.buckets = [one + two for one, two in zip(self.buckets, other.buckets, strict=True)]
+        self.sum_seconds += other.sum_seconds
+
 
 class MetricsRegistry:
-    """Counters and request durations of this process since its start, shared by all threads.
-    `readings` are called on each scrape."""
+    """Counters and durations of this process; `readings` are called on each scrape."""
 
     def __init__(self) -> None:
         self.readings: list[Callable[[], Iterable[Family]]] = []
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, Labels], float] = {}
-        self._requests: dict[tuple[str, str, int], int] = {}
-        self._times: dict[tuple[str, str], _Times] = {}
+        self._times: dict[tuple[str, str, int], _Times] = {}
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter. Its name and labels come from the code, never from a request."""
@@ -68,16 +70,12 @@ class MetricsRegistry:
         return iter(found)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Record a response. `route` is a rule of the URL table, so that the number of label sets
-        is bounded."""
+        """Record a response; `route` is a rule of the URL table, which bounds the label sets."""
         bucket = bisect_left(BUCKETS, seconds)
         with self._lock:
-            self._requests[method, route, status] = (
-                self._requests.get((method, route, status), 0) + 1
-            )
-            times = self._times.get((method, route))
+            times = self._times.get((method, route, status))
             if times is None:
-                times = self._times[method, route] = _Times()
+                times = self._times[method, route, status] = _Times()
             times.buckets[bucket] += 1
             times.sum_seconds += seconds
 
@@ -91,19 +89,17 @@ class MetricsRegistry:
             "Time in the application until the answer began.",
             "histogram",
         )
+        times: dict[tuple[str, str], _Times] = {}
         with self._lock:
-            counts = list(self._requests.items())
-            times = [
-                (key, list(each.buckets), each.sum_seconds) for key, each in self._times.items()
-            ]
-        for (method, route, status), count in counts:
-            answered.add(count, method=method, route=route, status=status)
-        for (method, route), buckets, sum_seconds in times:
+            for (method, route, status), each in self._times.items():
+                answered.add(sum(each.buckets), method=method, route=route, status=status)
+                times.setdefault((method, route), _Times()).add(each)
+        for (method, route), each in times.items():
             total = 0
-            for bound, count in zip((*map(_number, BUCKETS), "+Inf"), buckets, strict=True):
+            for bound, count in zip((*map(_number, BUCKETS), "+Inf"), each.buckets, strict=True):
                 total += count
                 took.add(total, "_bucket", method=method, route=route, le=bound)
-            took.add(sum_seconds, "_sum", method=method, route=route).add(
+            took.add(each.sum_seconds, "_sum", method=method, route=route).add(
                 total, "_count", method=method, route=route
             )
         yield answered

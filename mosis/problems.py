@@ -98,8 +98,7 @@ CONTENT_TYPE = "application/problem+json"
 
 
 def document_errors_under(path: str) -> None:
-    """Set where clients find /docs: the path of BASE_URL. Called once, when the application is
-    built."""
+    """Set where clients find /docs: the path of BASE_URL. Called once per application."""
     _documents["path"] = path
 
 

@@ -98,8 +98,7 @@ POLICIES = {
 
 @dataclass(frozen=True)
 class Taken:
-    """What is left of a bucket, and the seconds until it is full again, or, if it is empty, until
-    there is one token."""
+    """What is left of a bucket, and the seconds until it is full, or, if empty, has one token."""
 
     name: str
     left: int
@@ -107,8 +106,7 @@ class Taken:
 
 
 def headers(taken: Sequence[Taken]) -> list[tuple[str, str]]:
-    """The rate limits applied to a request, as RateLimit-Policy and RateLimit
-    (draft-ietf-httpapi-ratelimit-headers)."""
+    """RateLimit-Policy and RateLimit of a request (draft-ietf-httpapi-ratelimit-headers)."""
     if not taken:
         return []
     policies = [(each.name, POLICIES[each.name]) for each in taken]
@@ -137,18 +135,13 @@ class Limits:
         }
 
     def take(self, name: str, key: str, tokens: int = 1) -> Taken | None:
-        """Take tokens. Returns None if limits are switched off. Raises LimitReached `rate_limited`
-        with `retry_after_seconds`."""
+        """Take tokens; None if limits are off. Raises LimitReached with `retry_after_seconds`."""
         if not self.on:
             return None
         policy, bucket = POLICIES[name], self._buckets[name]
         wait = math.ceil(bucket.take(key, tokens))
         if wait:
-            raise LimitReached(
-                "rate_limited",
-                f"Too many requests ({policy.quota} in {policy.window_seconds} s); try again in {wait} s.",
-                retry_after_seconds=wait,
-                policy=name,
-            )
+            detail = f"Too many requests ({policy.quota} in {policy.window_seconds} s); try again in {wait} s."
+            raise LimitReached("rate_limited", detail, retry_after_seconds=wait, policy=name)
         left = bucket.left(key)
         return Taken(name, int(left), math.ceil((policy.quota - left) / bucket.per_second))

@@ -137,8 +137,7 @@ class Worker:
             self._wake.notify_all()
 
     def stop(self, timeout_seconds: float = 5) -> None:
-        """Stop after the running jobs. Those that take too long are returned to the queue, and run
-        again in the next process."""
+        """Stop after the running jobs; those that take too long run again in the next process."""
         self.quit()
         deadline = time.monotonic() + timeout_seconds
         for thread in self._threads:
@@ -154,8 +153,7 @@ class Worker:
                 log.exception("counters not flushed at shutdown")
 
     def run_due(self) -> int:
-        """Run everything that is due, in this thread. Returns the number of jobs. For tests and
-        `portal.py demo`."""
+        """Run what is due in this thread; the number of jobs. For tests and `portal.py demo`."""
         done = 0
         db = self.env.db.connection()
         while job := jobs.claim(db):
@@ -207,8 +205,7 @@ class Worker:
         return {owner for owner, count in owners.items() if owner is not None and count >= most}
 
     def _beat(self) -> None:
-        """Extend the leases of running jobs: a job may take longer than its lease while its worker
-        is active."""
+        """Extend the leases of running jobs: a job may take longer than its lease."""
         while not self._stop_beating.wait(HEARTBEAT_SECONDS):
             for job in list(self._running.values()):
                 try:
@@ -239,7 +236,9 @@ class Worker:
         took = time.monotonic() - started
         jobs.finish(db, job, took, result if isinstance(result, Again) else None)
         self._count(job, "done")
-        log.info("job done", extra={"job": job.id, "kind": job.kind, "ms": round(took * 1000, 1)})
+        level = logging.DEBUG if jobs.kind_of(job.kind).every_seconds else logging.INFO
+        extra = {"job": job.id, "kind": job.kind, "ms": round(took * 1000, 1)}
+        log.log(level, "job done", extra=extra)
 
     def _count(self, job: Job, result: str) -> None:
         self.env.measures.count("portal_jobs_total", kind=job.kind, result=result)

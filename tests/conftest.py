@@ -22,6 +22,7 @@ from mosis.commands import process
 from mosis.config import Config
 from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
+from mosis.database import connection, database, raw
 from mosis.outbound.objects import Bucket, open_bucket
 from mosis.packages.checks import Checks
 from tests import forked_checks
@@ -47,6 +48,9 @@ if _MEMORY.is_dir() and "PYTEST_DEBUG_TEMPROOT" not in os.environ:
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.register_profile("campaign", deadline=None, max_examples=2_000, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+# A test that holds a lock while another thread waits for it may be held up itself.
+connection.BUSY_SECONDS = database.BUSY_SECONDS = raw.BUSY_SECONDS = 60.0
 
 os.environ["PORTALS_OF_TESTS"] = "forked"  # see tests/forked_portal.py
 
@@ -76,8 +80,9 @@ class _Log(logging.Handler):
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two workers a core for `-n auto`: half of the time a test waits for a server of its own."""
-    return 2 * len(os.sched_getaffinity(0))
+    """Two workers a core for `-n auto`: half of the time a slow test waits for another process.
+    Without the slow ones a worker a core: each has to collect all tests."""
+    return len(os.sched_getaffinity(0)) * (1 if "not slow" in config.option.markexpr else 2)
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:

@@ -296,7 +296,7 @@ class Container:
     def remove(self) -> None:
         if self.process and self.process.poll() is None:
             os.kill(self.pid, 9)  # process 1, and with it everything in the container
-            self.wait(20)
+            self.wait(60)
         ip("netns", "delete", self.namespace)
         for kind in ("memory", "pids"):
             group = CGROUPS / kind / self.namespace
@@ -324,7 +324,7 @@ def env_file(path: Path) -> dict[str, str]:
 
 
 def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=60)
 
 
 def enter(spec: dict[str, Any]) -> NoReturn:

@@ -98,7 +98,7 @@ def _parent() -> socket.socket:
         )
         theirs.close()
         _parents.append(ours)
-        atexit.register(lambda: (ours.close(), process.wait(10)))
+        atexit.register(lambda: (ours.close(), process.wait(60)))
     return _parents[0]
 
 

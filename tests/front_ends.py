@@ -33,7 +33,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of one request."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
         connection.request(method, path, body, dict(headers or {}))
         answer = connection.getresponse()
@@ -97,7 +97,7 @@ class Pair:
     def close(self) -> None:
         """Stop the front end alone."""
         self.server.stop(5)
-        self.thread.join(20)
+        self.thread.join(60)
         self.front_end.stop()
         self.front.close()
 

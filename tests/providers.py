@@ -107,7 +107,7 @@ class Server:
             self.url = self.url.replace("http:", "https:")
 
     def __enter__(self) -> Any:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.005,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -378,7 +378,7 @@ class Browser:
             self.visited.append(address)
             data = urlencode(form).encode() if form is not None else None
             try:
-                answer = self._web.open(address, data, timeout=10)
+                answer = self._web.open(address, data, timeout=60)
             except urllib.error.HTTPError as error:
                 answer = error
             with answer:
@@ -439,7 +439,7 @@ def real_provider(redirect_uri: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 def _installed() -> Path:

@@ -63,4 +63,4 @@ def proxy(command: list[str], folder: Path, port: int) -> Iterator[str]:
         assert process.poll() is None, (folder / "proxy.log").read_text()
         yield url
         process.terminate()
-        process.wait(20)
+        process.wait(60)

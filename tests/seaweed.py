@@ -14,9 +14,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from tests.server import free_port
+
 ACCESS_KEY = "portal"
 SECRET_KEY = "the secret key of a bucket of tests"
 PROGRAM = Path(sys.executable).with_name("weed")
+PARTS = ("master", "volume", "filer", "s3")
 
 
 class SeaweedFS:
@@ -46,7 +49,8 @@ class SeaweedFS:
     def start(self, timeout_seconds: float = 60) -> None:
         """Start it, and wait until it answers. After `kill` it has the same ports and objects."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.ports = self.ports or _free_ports("master", "volume", "filer", "s3")
+        names = [part + suffix for part in PARTS for suffix in ("", "_grpc")]
+        self.ports = self.ports or {name: free_port() for name in names}
         identity = {
             "name": "portal",
             "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
@@ -116,17 +120,6 @@ class SeaweedFS:
         """End it and remove its objects."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _free_ports(*names: str) -> dict[str, int]:
-    """A port and a port for gRPC for each of these parts, all different."""
-    with contextlib.ExitStack() as open_sockets:
-        found = {}
-        for name in (each + suffix for each in names for suffix in ("", "_grpc")):
-            probe = open_sockets.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            found[name] = int(probe.getsockname()[1])
-        return found
 
 
 class Line:

@@ -35,10 +35,34 @@ def launch(command: list[str], **options: Any) -> Any:
 
 
 def free_port() -> int:
-    """A port that is free at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for one server, or for none. The kernel gives it to no connection, since it is below
+    the range for those, and no other process that runs tests gets it while this one runs."""
+    while True:
+        if not _ports:
+            _reserve_ports()
+        port = _ports.pop()
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+_ports: list[int] = []
+_reserved: list[socket.socket] = []
+
+
+def _reserve_ports() -> None:
+    """Take the next hundred ports: a name of the abstract namespace belongs to one process."""
+    for first in range(12_000, 32_000, 100):
+        name = socket.socket(socket.AF_UNIX)
+        try:
+            name.bind(f"\0ports of tests from {first}")
+        except OSError:
+            name.close()
+            continue
+        _reserved.append(name)
+        _ports.extend(range(first, first + 100))
+        return
+    raise RuntimeError("other processes have reserved all ports for tests")
 
 
 class Running:
@@ -128,7 +152,7 @@ class Backed(Running):
         headers |= {"Authorization": f"Bearer {token}"} if token else {}
         request = urllib.request.Request(self.url + path, data, headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as refusal:
             with refusal:
@@ -266,7 +290,7 @@ def in_thread(server: Any) -> Iterator[Any]:
         yield server
     finally:
         server.stop(5)
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive(), "the server does not stop"
 
 

@@ -216,7 +216,7 @@ def test_importing_does_nothing_and_leaves_the_heavy_packages_alone(tmp_path: Pa
     )
     environment = {"PYTHONPATH": str(portal.HERE)}
     subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=30
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=60
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -2,7 +2,6 @@
 
 import re
 import smtplib
-import socket
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
@@ -21,6 +20,7 @@ from mosis.people import revocation
 from mosis.worker import Worker
 from tests.client import Account, Client
 from tests.conftest import FakeClock
+from tests.server import free_port
 
 DAY = 24 * 3600
 
@@ -203,10 +203,8 @@ class Mailbox:
                 outer.protocols.append(SMTP(outer))
                 return outer.protocols[-1]
 
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.controller = Counting(self, hostname="127.0.0.1", port=self.port)
+        self.port = free_port()
+        self.controller = Counting(self, hostname="127.0.0.1", port=self.port, ready_timeout=60)
         self.controller.start()
         self.connections = 0  # the controller tries its own port
 
@@ -225,7 +223,7 @@ class Mailbox:
             done.set()
 
         self.controller.loop.call_soon_threadsafe(close)
-        assert done.wait(5)
+        assert done.wait(60)
 
 
 @pytest.fixture

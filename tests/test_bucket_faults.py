@@ -334,7 +334,7 @@ def test_an_upload_is_refused_before_its_body_while_the_bucket_is_down(
     )
     with (
         serving(env) as server,
-        socket.create_connection(("127.0.0.1", server.port), 30) as connection,
+        socket.create_connection(("127.0.0.1", server.port), 60) as connection,
     ):
         connection.sendall(head.encode())
         answer = connection.recv(65536)
@@ -365,8 +365,8 @@ def test_a_full_bucket_refuses_uploads_and_still_serves(
         assert (status, answer["code"]) == (503, "package_unavailable")
         (stored,) = bucket.list("packages")
         assert hashlib.sha256(bucket.get(stored.name)[0]).hexdigest() in stored.name
-        with socket.create_connection(("127.0.0.1", server.port), 5):
-            assert urllib.request.urlopen(server.url + "/v1/store/apps", timeout=10).status == 200
+        with socket.create_connection(("127.0.0.1", server.port), 60):
+            assert urllib.request.urlopen(server.url + "/v1/store/apps", timeout=60).status == 200
     finally:
         if server is not None and server.process is not None and server.process.poll() is None:
             server.kill()

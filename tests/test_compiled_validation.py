@@ -94,7 +94,7 @@ def spoil(rng: random.Random, value: Any) -> Any:
     ("number", "schema", "fits"),
     [(0, BATCH, compiled(BATCH)), (1, EVENT, event_fits), (2, CRASH, compiled(CRASH))],
 )
-@pytest.mark.parametrize("count", short_and_full(1_500, 100_000))
+@pytest.mark.parametrize("count", short_and_full(500, 100_000))
 def test_both_engines_agree_on_random_documents(
     number: int, schema: Schema, fits: Any, count: int
 ) -> None:
@@ -239,8 +239,8 @@ def test_both_engines_agree_on_what_nearly_fits(call: str) -> None:
 
     @settings(
         suppress_health_check=list(HealthCheck),
-        max_examples=settings.default.max_examples
-        // 2,  # many schemas have the same kinds of fields
+        # many schemas have the same kinds of fields
+        max_examples=settings.default.max_examples // 5,
     )
     @given(nearly(schema))
     def agree(document: dict[str, Any]) -> None:

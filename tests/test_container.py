@@ -90,14 +90,14 @@ def project(tmp_path: Path, image: Image) -> Project:
     os.chown(home, OWNER, 100)
     (prepare,) = (block for block in blocks("README.md", "sh") if "mkdir" in block)
     subprocess.run(
-        ["sh", "-eu", "-c", prepare.partition("docker")[0]], cwd=home, user=OWNER, group=100, check=True, timeout=30
+        ["sh", "-eu", "-c", prepare.partition("docker")[0]], cwd=home, user=OWNER, group=100, check=True, timeout=60
     )  # fmt: skip
     shutil.copy(HERE / "compose.yaml", home)
     return Project(home, "compose.yaml", {f"mosis-portal:{VERSION}": image})
 
 
 def get(container: Container, path: str) -> bytes:
-    with urllib.request.urlopen(f"http://{container.address}:8080{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{container.address}:8080{path}", timeout=60) as answer:
         return bytes(answer.read())
 
 
@@ -159,7 +159,7 @@ def test_the_printed_link_makes_the_first_administrator(project: Project) -> Non
         browser = urllib.request.build_opener(cookies)
         browser.addheaders = [("Origin", "http://localhost:8080"), ("Accept", "text/html")]
         url = f"http://{container.address}:8080/setup"
-        page = browser.open(url, timeout=20).read().decode()
+        page = browser.open(url, timeout=60).read().decode()
         fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page))
         fields |= {
             "token": token,
@@ -167,7 +167,7 @@ def test_the_printed_link_makes_the_first_administrator(project: Project) -> Non
             "name": "A",
             "password": "three random words",
         }
-        with browser.open(url, urllib.parse.urlencode(fields).encode(), timeout=20) as made:
+        with browser.open(url, urllib.parse.urlencode(fields).encode(), timeout=60) as made:
             assert "You are the administrator" in made.read().decode()
         container.stop()
         container.start()
@@ -232,5 +232,5 @@ def test_a_folder_of_somebody_else_is_named(project: Project) -> None:
     os.chown(project.folder / "data", 0, 0)
     with project.running():
         container = project.containers["portal"]
-        assert container.wait(30) == 78
+        assert container.wait(60) == 78
         assert "/data" in container.output

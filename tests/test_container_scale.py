@@ -71,7 +71,7 @@ def images(folder: Path, ours: Image) -> Mapping[str, Image]:
 
 def ask(address: str, path: str) -> tuple[int, Message, bytes]:
     try:
-        with urllib.request.urlopen(f"http://{address}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=60) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as refusal:
         with refusal:

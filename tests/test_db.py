@@ -64,11 +64,11 @@ def test_a_lock_that_is_held_for_too_long_is_busy(
     def hold() -> None:
         with env.db.connection().write():
             held.set()
-            done.wait(5)
+            done.wait(60)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    held.wait(5)
+    held.wait(60)
     with pytest.raises(Unavailable, match="busy"), env.db.connection().write():
         pass
     done.set()

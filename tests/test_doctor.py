@@ -157,7 +157,7 @@ class Picky(Debugging):
 def test_a_mail_server_is_tried_without_sending(
     tmp_path: Path, handler: type[Debugging], level: str
 ) -> None:
-    controller = Controller(handler(), hostname="127.0.0.1", port=free_port())
+    controller = Controller(handler(), hostname="127.0.0.1", port=free_port(), ready_timeout=60)
     controller.start()
     try:
         line = lines(tmp_path, SMTP_URL=f"smtp://127.0.0.1:{controller.port}")["mail"]

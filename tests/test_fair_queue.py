@@ -188,7 +188,7 @@ def test_the_threads_of_a_lane_go_on_with_others_while_one_account_holds_its_sha
 
     def handler(env: Context, account: str) -> None:
         if account == "greedy":
-            go_on.wait(10)
+            go_on.wait(60)
         else:
             done.set()
 
@@ -199,7 +199,7 @@ def test_the_threads_of_a_lane_go_on_with_others_while_one_account_holds_its_sha
     running.start()
     try:
         add(env, "deliver_webhook", "modest", account="modest")
-        assert done.wait(5)
+        assert done.wait(60)
     finally:
         go_on.set()
         running.stop()

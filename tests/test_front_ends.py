@@ -396,7 +396,7 @@ def test_nothing_is_read_while_litestream_applies(pair: Pair) -> None:
         assert holder.stdout.readline() == b"held\n"
         assert follow.read(lambda path: True) is None
     finally:
-        holder.communicate(b"\n", timeout=20)
+        holder.communicate(b"\n", timeout=60)
     wait_until(lambda: follow.read(lambda path: True), "it can be read again")
 
 

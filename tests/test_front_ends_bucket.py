@@ -79,13 +79,13 @@ def test_it_follows_the_portal_that_takes_the_lease(tmp_path: Path, bucket_url: 
     front = FrontEndProcess(tmp_path / "front", one, tmp_path, **own)
     try:
         one.start()
-        with closing(sqlite3.connect(one.data / "portal.db", timeout=10)) as raw:
+        with closing(sqlite3.connect(one.data / "portal.db", timeout=60)) as raw:
             fill(raw)
         front.start()
         wait_until(lambda: developer_shown(front.port) == "First", "it follows the first")
         one.kill()
         two.start(120)
-        with closing(sqlite3.connect(two.data / "portal.db", timeout=10)) as raw, raw:
+        with closing(sqlite3.connect(two.data / "portal.db", timeout=60)) as raw, raw:
             raw.execute("UPDATE developers SET name = 'Second'")
         wait_until(lambda: developer_shown(front.port) == "Second", "it follows the second", 120)
     finally:

@@ -536,7 +536,7 @@ def test_a_primary_that_was_stopped_acknowledges_nothing_afterwards_and_then_wai
     wait_until(lambda: WAITS in one.log.read_text())
     stopping.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert is_alive(pid)  # the same process waits
     late = [name for at, name in acknowledged if at > resumed and name not in taken_over]
     assert late == []

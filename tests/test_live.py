@@ -23,7 +23,7 @@ from tests.server import wait_until
 
 @pytest.fixture
 def live(env: Context) -> Iterator[Listener]:
-    listener = Listener(env, "127.0.0.1:0", heartbeat_seconds=0.3, slow_seconds=2)
+    listener = Listener(env, "127.0.0.1:0", heartbeat_seconds=0.3)
     listener.start()
     yield listener
     listener.stop()
@@ -34,6 +34,7 @@ def join(live: Listener, credential: str, query: str = "", **more: Any) -> Clien
         f"ws://127.0.0.1:{live.port}/v1/events{query}",
         additional_headers={"Authorization": f"Bearer {credential}"},
         compression=None,
+        open_timeout=60,
         **more,
     )
 
@@ -139,7 +140,7 @@ def test_a_handshake_has_a_request_id(client: Client, live: Listener) -> None:
 
 
 def test_what_is_no_websocket_is_a_problem_too(client: Client, live: Listener) -> None:
-    plain = http.client.HTTPConnection("127.0.0.1", live.port, timeout=10)
+    plain = http.client.HTTPConnection("127.0.0.1", live.port, timeout=60)
     plain.request(
         "GET", "/v1/events", headers={"Authorization": "Bearer " + client.register().token}
     )
@@ -152,7 +153,7 @@ def test_what_is_no_websocket_is_a_problem_too(client: Client, live: Listener) -
 def silent_sockets(live: Listener, opened: contextlib.ExitStack, count: int) -> list[socket.socket]:
     """Clients that connect and send nothing."""
     return [
-        opened.enter_context(socket.create_connection(("127.0.0.1", live.port), timeout=10))
+        opened.enter_context(socket.create_connection(("127.0.0.1", live.port), timeout=60))
         for _ in range(count)
     ]
 
@@ -266,6 +267,7 @@ def test_a_reader_that_does_not_read_is_cut_off_and_others_are_not(
     client: Client, live: Listener
 ) -> None:
     alice = client.register()
+    live.slow_seconds = 2
     with socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(("127.0.0.1", live.port))
@@ -323,7 +325,7 @@ def test_a_handshake_of_any_form_has_an_answer(
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
         f"Authorization: Bearer {client.register().token}\r\n{fields}\r\n"
     )
-    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", live.port), timeout=60) as connection:
         connection.sendall(head.encode("latin-1"))
         answer = http.client.HTTPResponse(connection)
         answer.begin()
@@ -341,7 +343,7 @@ def test_what_a_client_sends_is_ignored_and_holds_nothing_back(
         for number in range(8):
             connection.send(f"hello {number}")
             connection.send(bytes([number]))
-            assert connection.ping().wait(15), "a pong comes after messages that nobody wants"
+            assert connection.ping().wait(60), "a pong comes after messages that nobody wants"
         known = happen(client, alice)
         assert json.loads(connection.recv(60))["id"] == known
     wait_until(lambda: not live.connections, "the connection is gone")

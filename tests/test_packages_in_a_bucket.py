@@ -181,7 +181,7 @@ def test_redirects_are_to_a_signed_address_and_count(
     files.redirects = True
     answer = client.get(url).expect(302)
     assert answer.headers["cache-control"] == "no-store"
-    with urllib.request.urlopen(answer.headers["location"], timeout=10) as sent:
+    with urllib.request.urlopen(answer.headers["location"], timeout=60) as sent:
         (sha256,) = client.env.db.connection().one("SELECT sha256 FROM versions")
         assert hashlib.sha256(sent.read()).hexdigest() == sha256
     client.get(url, headers={"Range": "bytes=5-"}).expect(302)

@@ -43,7 +43,7 @@ def test_the_first_administrator_can_sign_in(tmp_path: Path) -> None:
             json.dumps({"email": "root@example.net", "password": password}).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             assert json.load(answer)["developer"]["role"] == "admin"
     assert password not in server.log.read_text()
 
@@ -106,14 +106,29 @@ def test_a_newer_database_is_refused_in_words(tmp_path: Path) -> None:
     )
 
 
-def test_a_port_that_is_taken_is_reported(tmp_path: Path) -> None:
+def test_the_link_for_the_first_administrator_is_the_last_that_a_start_prints(
+    tmp_path: Path,
+) -> None:
     with running(tmp_path) as server:
-        other = tmp_path / "other"
-        other.mkdir()
-        refused = command(other, "serve", settings={"LISTEN_ADDR": f"127.0.0.1:{server.port}"})
-    assert refused.returncode == portal.CONFIG
-    assert str(server.port) in refused.stderr
-    assert "Traceback" not in refused.stderr
+        with closing(sqlite3.connect(tmp_path / "data/portal.db")) as db:
+
+            def are_done() -> bool:
+                states = db.execute("SELECT DISTINCT state FROM jobs").fetchall()
+                return states == [("done",)]
+
+            wait_until(are_done, "the jobs of the start are done")
+        wait_until(lambda: "/setup#" in server.log.read_text(), "the link is printed")
+        lines = server.log.read_text().splitlines()
+        assert [
+            line for line in lines if line.startswith("{") and "mosis.requests" not in line
+        ] == []
+        printed = [line for line in lines if line.strip() and not line.startswith("{")]
+        assert "/setup#" in printed[-1]
+        made = command(tmp_path, "admin", "create", "root@example.net")
+        assert made.returncode == 0
+    with running(tmp_path) as server:
+        again = server.log.read_text().splitlines()[len(lines) :]
+        assert "admin create" not in "\n".join(again), "there is one"
 
 
 @pytest.mark.parametrize("name", ["portal", "waitress"])
@@ -131,7 +146,7 @@ def test_sigterm_lets_it_end_in_order(tmp_path: Path, name: str) -> None:
 @pytest.mark.usefixtures("real_start")
 def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        with urllib.request.urlopen(server.url + "/healthz", timeout=5):
+        with urllib.request.urlopen(server.url + "/healthz", timeout=60):
             os.kill(server.pid, signal.SIGTERM)
             os.kill(server.pid, signal.SIGTERM)
         assert server.process is not None
@@ -140,7 +155,7 @@ def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 def test_the_stock_server_has_the_bounds_that_its_settings_can_express(tmp_path: Path) -> None:
     with running(tmp_path, {"SERVER": "waitress", "PACKAGE_LIMIT_BYTES": "1000000"}) as server:
-        with closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as client:
+        with closing(HTTPConnection("127.0.0.1", server.port, timeout=60)) as client:
             client.request("GET", "/v1/store/apps")
             answer = client.getresponse()
             assert (answer.status, json.loads(answer.read())["apps"]) == (200, [])
@@ -151,7 +166,7 @@ def test_the_stock_server_has_the_bounds_that_its_settings_can_express(tmp_path:
             )  # the package limit, what a form adds, and one
             client.endheaders()
             assert client.getresponse().status == 413
-        with closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as client:
+        with closing(HTTPConnection("127.0.0.1", server.port, timeout=60)) as client:
             client.putrequest("POST", "/v1/apps/com.acme.notes/versions")
             client.putheader("Content-Length", "1065536")
             client.endheaders(bytes(900_000))
@@ -185,7 +200,7 @@ def test_requests_and_downloads_at_hand_are_finished_and_counted_when_it_ends(
                 server.url + "/v1/auth/register", body, {"Content-Type": "application/json"}
             )
             try:
-                with urllib.request.urlopen(request, timeout=15) as answer:
+                with urllib.request.urlopen(request, timeout=60) as answer:
                     answers.append(answer.status)
             except OSError:
                 answers.append(0)
@@ -196,7 +211,7 @@ def test_requests_and_downloads_at_hand_are_finished_and_counted_when_it_ends(
         wait_until(lambda: answers, "the first is answered, and others are on their way")
         assert server.stop() == 0
         for each in senders:
-            each.join(15)
+            each.join(60)
     with sqlite3.connect(tmp_path / "data/portal.db") as raw:
         made = raw.execute("SELECT count(*) FROM developers").fetchone()[0]
     assert made == answers.count(201)  # every account that exists was acknowledged
@@ -210,7 +225,7 @@ def test_a_job_that_outlasts_the_stop_is_given_back_and_the_stop_is_in_time(
 
     def endless(_env: Context) -> None:
         begun.set()
-        gate.wait(30)
+        gate.wait(60)
 
     monkeypatch.setitem(worker.HANDLERS, "sweep_jobs", endless)
     db = env.db.connection()
@@ -218,7 +233,7 @@ def test_a_job_that_outlasts_the_stop_is_given_back_and_the_stop_is_in_time(
         job = jobs.add(db, "sweep_jobs")
     running_worker = worker.Worker(env)
     running_worker.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     running_worker.stop(timeout_seconds=0.5)  # the job would take 30 s
     row = db.one("SELECT state, attempts, lease_until FROM jobs WHERE id = ?", job)
     assert row == ("waiting", 0, None)
@@ -231,7 +246,7 @@ def test_every_log_line_is_json_and_a_request_leaves_one(tmp_path: Path) -> None
         request = urllib.request.Request(
             server.url + "/v1/store/apps?q=secret", headers={"X-Request-Id": "mine-1"}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.headers["X-Request-Id"] is None  # a cache would give it to others
         server.stop()
         lines = [
@@ -304,7 +319,7 @@ def test_the_kill_campaign_notices_a_loss(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     os.getuid() != 0, reason="only root can give a folder away and run as somebody else"
 )
-@pytest.mark.parametrize("folder", ["data", "packages"])
+@pytest.mark.parametrize("folder", ["data", "packages", "assets"])
 def test_a_folder_of_somebody_else_is_reported_in_one_line(tmp_path: Path, folder: str) -> None:
     for name in ("data", "packages", "assets"):
         (tmp_path / name).mkdir()
@@ -315,6 +330,7 @@ def test_a_folder_of_somebody_else_is_reported_in_one_line(tmp_path: Path, folde
         {
             "DATABASE_PATH": str(tmp_path / "data/portal.db"),
             "PACKAGES_DIR": str(tmp_path / "packages"),
+            "ASSETS_DIR": str(tmp_path / "assets"),
         }
     )
     for each in (tmp_path, *tmp_path.parents[:-2]):

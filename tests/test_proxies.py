@@ -192,7 +192,7 @@ def ask(url: str, body: Any = None, token: str = "", **headers: str) -> Any:
         sent["Authorization"] = f"Bearer {token}"
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, sent), timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data, sent), timeout=60) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as refusal:
         with refusal:
@@ -202,7 +202,7 @@ def ask(url: str, body: Any = None, token: str = "", **headers: str) -> Any:
 def register(url: str, **headers: str) -> str:
     """The access token of a new account, made from an address that no proxy has."""
     connection = http.client.HTTPConnection(
-        url.removeprefix("http://"), timeout=30, source_address=("127.0.0.2", 0)
+        url.removeprefix("http://"), timeout=60, source_address=("127.0.0.2", 0)
     )
     account = {"email": "alice@example.net", "password": PASSWORD, "name": "Alice"}
     connection.request(

@@ -56,7 +56,7 @@ def test_the_preparation_for_docker_makes_folders_and_settings(tmp_path: Path) -
     prepare, docker, rest = script.partition("docker compose up -d --build --wait\n")
     assert docker
     assert rest == "docker compose logs portal | grep /setup\n"
-    subprocess.run(["sh", "-eu", "-c", prepare], cwd=tmp_path, check=True, timeout=30)
+    subprocess.run(["sh", "-eu", "-c", prepare], cwd=tmp_path, check=True, timeout=60)
     assert {each.name for each in tmp_path.iterdir()} == {"data", "packages", "backups", ".env"}
     found = read_env_file(tmp_path / ".env")
     assert found["PUID"].isdigit()
@@ -107,7 +107,7 @@ def test_make_run_starts_a_store(tmp_path: Path) -> None:
     url = f"http://{environment['LISTEN_ADDR']}"
 
     def page() -> str:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/", timeout=5) as shown:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/", timeout=60) as shown:
             return str(shown.read().decode())
         return ""
 
@@ -121,7 +121,7 @@ def test_make_run_starts_a_store(tmp_path: Path) -> None:
         assert {"portal.db", "telemetry.db"} <= {each.name for each in (copy / "data").iterdir()}
     finally:
         os.killpg(running.pid, signal.SIGTERM)
-        running.wait(30)
+        running.wait(60)
 
 
 @pytest.mark.slow

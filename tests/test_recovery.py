@@ -133,7 +133,7 @@ def test_an_empty_machine_becomes_the_portal_that_was_lost(
 
 
 def raw(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return bytes(answer.read())
 
 

@@ -332,7 +332,7 @@ class Cache:
                 headers = {"If-None-Match": old[3]} if old is not None and old[3] else {}
                 asked = urllib.request.Request(upstream + self.path, headers=headers)
                 try:
-                    with urllib.request.urlopen(asked, timeout=10) as answer:
+                    with urllib.request.urlopen(asked, timeout=60) as answer:
                         status, body, headers_sent = answer.status, answer.read(), answer.headers
                 except urllib.error.HTTPError as error:
                     status, body, headers_sent = error.code, error.read(), error.headers
@@ -465,7 +465,7 @@ def test_the_real_portal_makes_its_key_rotates_it_and_satisfies_the_example(tmp_
                 [sys.executable, *words],
                 env=server.environment,
                 cwd=tmp_path,
-                timeout=30,
+                timeout=60,
                 capture_output=True,
             )
             assert ran.returncode == 0, ran.stderr
@@ -486,11 +486,11 @@ def test_the_real_portal_makes_its_key_rotates_it_and_satisfies_the_example(tmp_
             json.dumps(state | {"sequence": state["sequence"] + 10**9})
         )
         refused = subprocess.run(
-            [sys.executable, *example], cwd=tmp_path, timeout=30, capture_output=True, text=True
+            [sys.executable, *example], cwd=tmp_path, timeout=60, capture_output=True, text=True
         )
         assert (refused.returncode, "it is an old one" in refused.stderr) == (1, True)
         server.stop()
         missed = subprocess.run(
-            [sys.executable, *example], cwd=tmp_path, timeout=30, capture_output=True, text=True
+            [sys.executable, *example], cwd=tmp_path, timeout=60, capture_output=True, text=True
         )
         assert (missed.returncode, missed.stderr.startswith("not fetched: ")) == (1, True)

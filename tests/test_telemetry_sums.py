@@ -63,7 +63,7 @@ def test_batches_are_added_once_and_can_be_counted_again(env: Context) -> None:
     with db.write():
         app = db.insert("apps", app_id="x")
         source = db.insert("sources", app=app, version="1.0.0", mosis_version="2")
-        for _ in range(3 * rollups.SLICE + 7):
+        for _ in range(rollups.SLICE + 7):
             events = [
                 [rng.choice([1, 2, 3, 5]), rng.randrange(10**6), {"frame_ms": rng.random() * 40}]
                 for _ in range(5)
@@ -84,7 +84,7 @@ def test_batches_are_added_once_and_can_be_counted_again(env: Context) -> None:
             total = db.value(
                 "SELECT sum(events) FROM rollups WHERE span = ? AND version = ?", span, version
             )
-            assert total == 5 * (3 * rollups.SLICE + 7)
+            assert total == 5 * (rollups.SLICE + 7)
     assert rollups.recount(db) == 0
     with db.write():
         db.change("UPDATE rollups SET starts = starts + 1 WHERE span = 'day'")
@@ -110,7 +110,7 @@ def test_batches_that_speak_of_many_hours_come_in_smaller_slices(env: Context) -
         source = db.insert(
             "sources", app=db.insert("apps", app_id="x"), version="1.0.0", mosis_version="2"
         )
-        for number in range(40):
+        for number in range(10):
             events = json.dumps([[1, (100 * number + hour) * 3600] for hour in range(100)])
             db.insert(
                 "batches",
@@ -122,6 +122,6 @@ def test_batches_that_speak_of_many_hours_come_in_smaller_slices(env: Context) -
             )
     slices = []
     rollups.catch_up(db, pause=lambda: slices.append(rollups.summed(db)))
-    assert slices == [*range(3, 40, 3)]
-    assert db.value("SELECT sum(starts) FROM rollups WHERE span = 'hour' AND version = '*'") == 4000
+    assert slices == [3, 6, 9]
+    assert db.value("SELECT sum(starts) FROM rollups WHERE span = 'hour' AND version = '*'") == 1000
     assert rollups.recount(db) == 0

@@ -225,9 +225,8 @@ def _read_token() -> str:
     token = getpass.getpass("API key: ") if can_ask() else sys.stdin.readline()
     token = token.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise Stop(
-            "Standard input holds no API key; pipe it in: mosis login --with-token < FILE", USAGE
-        )
+        detail = "Standard input holds no API key; pipe it in: mosis login --with-token < FILE"
+        raise Stop(detail, USAGE)
     return token
 
 

@@ -1,5 +1,4 @@
-"""HTTP to the portal: refreshes credentials, retries safely, and reports errors from problem
-documents (RFC 9457)."""
+"""HTTP to the portal: refreshes credentials, retries safely, reports problems (RFC 9457)."""
 
 import base64
 import contextlib
@@ -145,9 +144,8 @@ class Portal:
                 with request(method, address, body, sent) as answer:
                     response = _read(answer)
             except ssl.SSLCertVerificationError as error:
-                raise Stop(
-                    f"{self.url} cannot be trusted: {error.verify_message}", FAILED
-                ) from None
+                detail = f"{self.url} cannot be trusted: {error.verify_message}"
+                raise Stop(detail, FAILED) from None
             except OSError as error:
                 attempts.failed(f"{self.url} cannot be reached ({reason(error)})")
                 continue
@@ -182,9 +180,8 @@ class Portal:
         stored = self.config.credentials(self.url)
         found = stored.token or stored.access_token
         if not found:
-            raise Stop(
-                f"You are not signed in at {self.url}: run `mosis login {self.url}`, or set MOSIS_TOKEN."
-            )
+            detail = f"You are not signed in at {self.url}: run `mosis login {self.url}`, or set MOSIS_TOKEN."
+            raise Stop(detail)
         if not re.fullmatch("[!-~]+", found):  # an error of the library would print it
             raise Stop("The token has spaces, line ends or letters beyond ASCII in it.", USAGE)
         return found
@@ -340,10 +337,8 @@ def _read(answer: http.client.HTTPResponse) -> Response:
         raise Stop("The server at this address is not a portal; is the address right?", FAILED)
     if 300 <= answer.status < 400 and answer.status != 304:
         place = answer.headers.get("Location") or ""
-        raise Stop(
-            f"The portal is at another address: {place}. Run `mosis login` with that address.",
-            FAILED,
-        )
+        detail = f"The portal is at another address: {place}. Run `mosis login` with that address."
+        raise Stop(detail, FAILED)
     return Response(answer.status, answer.headers, document)
 
 

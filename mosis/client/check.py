@@ -70,8 +70,7 @@ def check_tree(tree: Tree, built: Built, path: Path, key: bytes) -> Report:
 
 
 def _deep(file: io.BufferedReader) -> list[dict[str, Any]]:
-    """Tiers 2 and 3, in a child process with the portal's limits if the system supports them
-    (Linux), otherwise in this process."""
+    """Tiers 2 and 3, in a child process with the portal's limits where there are some (Linux)."""
     try:
         return Checks(MEMORY_BYTES, CPU_SECONDS, partial=True).run(file)
     except (ChecksUnavailable, OSError, AttributeError):
@@ -156,8 +155,7 @@ def _manifest_lines(place: Path | None) -> str:
 
 
 def _line_of(text: str, pointer: str) -> int:
-    """The line of a manifest to which a JSON pointer refers, found by searching for its names in
-    order."""
+    """The line of a manifest to which a JSON pointer refers, found by its names in order."""
     at = 0
     for name in pointer.split("/")[1:]:
         name = name.replace("~1", "/").replace("~0", "~")

@@ -83,8 +83,7 @@ class Credentials:
 
 
 class Config:
-    """The configuration folder of one user. It is read again each time, because another `mosis` may
-    be running."""
+    """The configuration folder of one user, read again each time: another `mosis` may be running."""
 
     def __init__(self, place: Path | None = None) -> None:
         self.folder = place or folder()
@@ -99,8 +98,7 @@ class Config:
         return normal_url(str(found))
 
     def credentials(self, url: str) -> Credentials:
-        """The stored credentials of a portal; MOSIS_TOKEN takes precedence. Empty if there are
-        none."""
+        """The stored credentials of a portal; MOSIS_TOKEN takes precedence. Empty if none."""
         if token := os.environ.get("MOSIS_TOKEN", "").strip():
             return Credentials(token=token)
         stored = self._read().get("portal", {}).get(url, {})
@@ -108,8 +106,7 @@ class Config:
         return Credentials(**{name: str(each) for name, each in stored.items() if name in known})
 
     def store(self, url: str, credentials: Credentials | None) -> None:
-        """Store or remove the credentials of a portal; it becomes the default portal. Requires
-        `lock()`."""
+        """Store or remove a portal's credentials, the default from now on. Requires `lock()`."""
         document = self._read()
         portals = document.setdefault("portal", {})
         if credentials is None:
@@ -163,9 +160,8 @@ class Config:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise Stop(
-                f"{self.path} cannot be read ({error}); repair or remove it.", USAGE
-            ) from None
+            detail = f"{self.path} cannot be read ({error}); repair or remove it."
+            raise Stop(detail, USAGE) from None
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -124,8 +124,7 @@ def _check_once(
 
 
 def _keys(config: Config, args: list[str] | None) -> dict[str, bytes]:
-    """The public keys that may have signed a package: the named ones, otherwise those of this
-    machine."""
+    """The public keys that may have signed a package: the named ones, else this machine's."""
     if not args:
         return {key.name: key.public for key in signing.load_all(config)}
     return {each: signing.read_public(each) for each in args}

@@ -86,8 +86,7 @@ def install(portal: Portal, output: Output, args: Namespace) -> int:
 
 
 def verify(config: Config, portal: Portal | None, output: Output, args: Namespace) -> int:
-    """Check a package's archive, digests and signature; with `--store` also that it is the one that the
-    store's signed index names."""
+    """Check a package's archive, digests and signature; with `--store` also by the index."""
     path = Path(args.file)
     keys = {each: signing.read_public(each) for each in args.key or ()}
     embedded = _certificate(path)
@@ -119,9 +118,8 @@ def read_index(portal: Portal, output: Output, store_key: str | None) -> dict[st
         if store_key:
             pinned = base64.b64encode(signing.read_public(store_key)).decode()
             if pinned not in state.get("keys", [pinned]):
-                raise Stop(
-                    "--store-key is another key than this machine knows for this store.", REFUSED
-                )
+                detail = "--store-key is another key than this machine knows for this store."
+                raise Stop(detail, REFUSED)
             state = {"keys": [pinned], "sequence": state.get("sequence", 0)}
         elif not state:
             document = portal.get("/.well-known/mosis-store-key", public=True)
@@ -202,9 +200,8 @@ def find(index: dict[str, Any], package_id: str) -> dict[str, Any]:
             if not good or not _SHA256.match(entry["sha256"]):
                 raise Stop(f"The index describes {package_id!r} in an unknown form.", REFUSED)
             return dict(entry)
-    raise Stop(
-        f"The store does not offer {package_id!r} to everybody on the stable channel.", REFUSED
-    )
+    detail = f"The store does not offer {package_id!r} to everybody on the stable channel."
+    raise Stop(detail, REFUSED)
 
 
 def fetch(
@@ -216,8 +213,7 @@ def fetch(
     tag: str | None = None,
     credential: str | None = None,
 ) -> None:
-    """Fetch a file. An earlier attempt (`.part`; only with a tag, the SHA-256 of the file) is resumed.
-    Raises Stop."""
+    """Fetch a file; with its SHA-256 as tag, an earlier attempt (`.part`) goes on. Raises Stop."""
     part = path.with_suffix(".part")
     if tag is None:
         part.unlink(missing_ok=True)
@@ -270,10 +266,8 @@ def check_against(path: Path, entry: dict[str, Any]) -> bool:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != entry["sha256"] or path.stat().st_size != entry["size_bytes"]:
-        raise Stop(
-            f"The package is not the one that the store has signed: its SHA-256 is {digest}.",
-            REFUSED,
-        )
+        detail = f"The package is not the one that the store has signed: its SHA-256 is {digest}."
+        raise Stop(detail, REFUSED)
     raw = _certificate(path)
     if raw is None:
         return False
@@ -316,9 +310,8 @@ def unpack(path: Path, target: Path) -> None:
     except packages.Unreadable as error:
         raise Stop(f"The package cannot be unpacked: {error}", REFUSED) from None
     except OSError as error:
-        raise Stop(
-            f"{error.filename or target} cannot be written: {error.strerror}", REFUSED
-        ) from None
+        detail = f"{error.filename or target} cannot be written: {error.strerror}"
+        raise Stop(detail, REFUSED) from None
 
 
 def restore(target: Path) -> None:
@@ -428,10 +421,8 @@ def _save(
             if done > limit_bytes:
                 file.close()
                 part.unlink(missing_ok=True)
-                raise Stop(
-                    f"The portal sends more than the {limit_bytes} bytes that were announced.",
-                    REFUSED,
-                )
+                detail = f"The portal sends more than the {limit_bytes} bytes that were announced."
+                raise Stop(detail, REFUSED)
             file.write(block)
             if total > 1 << 20:
                 output.progress("Fetching", done, total)

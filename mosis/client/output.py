@@ -1,5 +1,4 @@
-"""Output of the commands: text or JSON on standard output; progress, questions and errors on
-standard error."""
+"""Output of commands: text or JSON to standard output, all else to standard error."""
 
 import json
 import os
@@ -23,8 +22,7 @@ class Stop(Exception):
 
 
 def printable(text: object) -> str:
-    """Text from others in a form that is safe on a terminal: control characters, including escape
-    sequences, are replaced."""
+    """Text from others, safe on a terminal: control and escape characters are replaced."""
     return "".join(
         letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}"
         for letter in str(text)
@@ -32,8 +30,7 @@ def printable(text: object) -> str:
 
 
 class Output:
-    """Where a command writes. With `as_json`, standard output holds one JSON document per result and
-    nothing else."""
+    """Where a command writes. `as_json`: standard output holds one JSON document per result."""
 
     def __init__(self, as_json: bool = False, yes: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json

@@ -53,8 +53,7 @@ class Built:
 
 
 def read_tree(folder: Path) -> Tree:
-    """Read the files that belong to the package, in the order of their names. Raises Stop for a folder
-    that cannot be read."""
+    """Read the files of the package, in the order of their names. Raises Stop."""
     tree = Tree(folder)
     rules = [_rule(each) for each in ALWAYS_IGNORED] + _read_rules(folder / IGNORE)
     try:
@@ -101,10 +100,8 @@ def manifest_of(tree: Tree) -> dict[str, Any]:
 def require_project(folder: Path) -> None:
     """Raises Stop if this is not the folder of an app."""
     if not folder.is_dir():
-        raise Stop(
-            f"{folder} is neither a folder nor a file. `mosis init {folder}` makes a new app.",
-            USAGE,
-        )
+        detail = f"{folder} is neither a folder nor a file. `mosis init {folder}` makes a new app."
+        raise Stop(detail, USAGE)
     if not folder.joinpath(MANIFEST).is_file():
         raise Stop(
             f"There is no {MANIFEST} in the folder `{folder}`; `mosis init {folder}` makes a new app.",

@@ -66,8 +66,7 @@ def publish(portal: Portal, output: Output, args: Namespace) -> int:
 
 
 def show_outcome(output: Output, version: dict[str, Any]) -> int:
-    """The version as a result, and its exit code: 3 for a rejection, 1 for a failed check,
-    otherwise 0."""
+    """The version as a result, and its exit code: 3 if rejected, 1 if a check failed, else 0."""
     title = printable(f"{version['package_id']} {version['version']}")
     lines = []
     for each in version["findings"]:
@@ -170,8 +169,7 @@ def _note_report(output: Output, report: checks.Report, where: str, place: Path 
 
 
 def _bump_once(portal: Portal, output: Output, folder: Path, args: Namespace) -> None:
-    """Raise the version, unless the last run has raised it for the same files: it may have been
-    interrupted at any moment."""
+    """Raise the version, unless an interrupted run has raised it for the same files already."""
     tree = project.read_tree(folder)
     manifest = project.manifest_of(tree)
     package_id = str(manifest.get("id"))
@@ -205,8 +203,7 @@ def _content_of(tree: project.Tree) -> str:
 
 
 def _known(portal: Portal, work: Work, *, again: bool) -> dict[str, Any] | None:
-    """The version with exactly these bytes, if the portal has it. Raises Stop for a rejected
-    version, unless it is to be sent again."""
+    """The version with exactly these bytes, or None. Raises Stop for one rejected before."""
     try:
         rows = portal.get(work.at, limit=100)["versions"]
     except Problem as problem:
@@ -217,11 +214,10 @@ def _known(portal: Portal, work: Work, *, again: bool) -> dict[str, Any] | None:
     living = next((row for row in same if row["state"] in LIVING), None)
     if living is None and same and same[0]["state"] == "rejected" and not again:
         comment = (same[0].get("review") or {}).get("comment") or ""
-        raise Stop(
-            f"{work.title} was rejected: {comment} Change it, or send the same package --again.",
-            REJECTED,
-            version=same[0],
+        detail = (
+            f"{work.title} was rejected: {comment} Change it, or send the same package --again."
         )
+        raise Stop(detail, REJECTED, version=same[0])
     return living
 
 

@@ -142,8 +142,7 @@ def reject(portal: Portal, output: Output, args: Namespace) -> int:
 
 
 def diff(portal: Portal, found: dict[str, Any]) -> list[str]:
-    """The lines in which the texts differ from those of the version that was published last, and the
-    names of what cannot be compared by lines."""
+    """The lines that differ from the version published last, and what has no lines to compare."""
     at = f"/reviews/{segment(found['id'])}/files"
     since = found["changes"]["since"] or "nothing"
     lines: list[str] = []

@@ -52,10 +52,8 @@ def parse(name: str, text: str) -> Key:
         not content.startswith(ed25519.PRIVATE_HEAD)
         or len(content) != len(ed25519.PRIVATE_HEAD) + 32
     ):
-        raise Stop(
-            f"{name} is not an Ed25519 private key as PEM, as `openssl genpkey -algorithm ed25519` writes it.",
-            USAGE,
-        )
+        detail = f"{name} is not an Ed25519 private key as PEM, as `openssl genpkey -algorithm ed25519` writes it."
+        raise Stop(detail, USAGE)
     return _key(name, content[-32:])
 
 
@@ -70,10 +68,8 @@ def load(config: Config, name: str | None = None) -> Key | None:
             return None
         name = DEFAULT if DEFAULT in names else names[0]
         if name != DEFAULT and len(names) > 1:
-            raise Stop(
-                f"There are several signing keys ({', '.join(names)}): choose one with --key.",
-                USAGE,
-            )
+            detail = f"There are several signing keys ({', '.join(names)}): choose one with --key."
+            raise Stop(detail, USAGE)
     if name not in names:
         raise Stop(
             f"There is no signing key {name!r} on this machine; `mosis keys` lists them.", USAGE
@@ -111,8 +107,7 @@ def add(config: Config, key: Key) -> None:
 
 
 def register(portal: Portal, key: Key) -> dict[str, Any]:
-    """Register the key with the account, unless it is registered; returns the portal's row for it.
-    Raises Problem."""
+    """Register the key with the account, once; returns the portal's row for it. Raises Problem."""
     for row in portal.pages("/signing-keys", "signing_keys", limit=100):
         if row["fingerprint"] == key.fingerprint and row["state"] == "active":
             return row
@@ -130,8 +125,7 @@ def register(portal: Portal, key: Key) -> dict[str, Any]:
 
 
 def ensure_registered(portal: Portal, key: Key) -> None:
-    """As `register`, if the credential may do that; a build server's token usually may not, and
-    does not need to."""
+    """As `register`, if the credential may do that: a build server's token need not."""
     try:
         register(portal, key)
     except Problem as problem:
@@ -145,10 +139,8 @@ def read_public(text: str) -> bytes:
         content = Path(text).read_text(encoding="ascii") if Path(text).is_file() else text
         return parse_public_key(content)
     except (Invalid, UnicodeDecodeError, OSError):
-        raise Stop(
-            f"{text!r} is not an Ed25519 public key, as PEM or as the base64 of its 32 bytes.",
-            USAGE,
-        ) from None
+        detail = f"{text!r} is not an Ed25519 public key, as PEM or as the base64 of its 32 bytes."
+        raise Stop(detail, USAGE) from None
 
 
 def _key(name: str, seed: bytes) -> Key:
@@ -160,9 +152,8 @@ def _key(name: str, seed: bytes) -> Key:
 
 def _path(config: Config, name: str) -> Path:
     if not _NAME.match(name):
-        raise Stop(
-            f"{name!r} is not a valid key name: use letters, digits, '.', '_' and '-'.", USAGE
-        )
+        detail = f"{name!r} is not a valid key name: use letters, digits, '.', '_' and '-'."
+        raise Stop(detail, USAGE)
     return config.folder / "keys" / f"{name}.pem"
 
 

@@ -1,5 +1,4 @@
-"""`status`, `halt`, `rollback`, `yank`, `crashes`, `events`: the state of released apps,
-and how to change it."""
+"""`status`, `halt`, `rollback`, `yank`, `crashes`, `events`: released apps and their state."""
 
 import contextlib
 import json
@@ -92,8 +91,7 @@ def crashes(portal: Portal, output: Output, args: Namespace) -> int:
 
 
 def events(portal: Portal, output: Output, args: Namespace) -> int:
-    """The events of the account's apps, oldest first. With `--follow` as they happen; the next run
-    continues behind the last event shown."""
+    """The account's events, oldest first; with `--follow` as they happen, behind the last one."""
     names = ("events", portal.url, portal.get("/auth/me")["id"])
     after = args.after or (portal.config.read_state(*names).get("after") if args.follow else None)
     while True:

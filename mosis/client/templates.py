@@ -1,5 +1,4 @@
-"""The files that `mosis init` writes: a small app that passes every check, and a workflow for a
-build server."""
+"""The files that `mosis init` writes: an app that passes every check, and workflows."""
 
 import json
 import re
@@ -140,8 +139,7 @@ def app(document: dict[str, Any]) -> dict[str, bytes]:
 
 
 def workflow(kind: str, url: str, package_id: str, folder: str) -> tuple[str, bytes]:
-    """The path of a build server's workflow in the repository, and its text. `folder` is the app's,
-    relative to the top of the repository."""
+    """The path in the repository and the text of a build server's workflow for a folder."""
     place = shlex.quote(f"./{folder}" if folder.startswith("-") else folder)
     is_gitea = kind == "gitea"
     text = WORKFLOW.format(
@@ -156,8 +154,7 @@ def workflow(kind: str, url: str, package_id: str, folder: str) -> tuple[str, by
 
 
 def icon(size: int, package_id: str) -> bytes:
-    """A PNG of size x size pixels: a disc in a colour derived from the app's id, on a transparent
-    background."""
+    """A PNG of size x size pixels: a disc in a colour derived from the app's id."""
     hue = zlib.crc32(package_id.encode())
     colour = bytes([64 + (hue & 0x7F), 64 + (hue >> 8 & 0x7F), 64 + (hue >> 16 & 0x7F), 255])
     middle, radius = (size - 1) / 2, size * 0.44

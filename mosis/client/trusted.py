@@ -24,8 +24,7 @@ def is_available() -> bool:
 
 
 def sign_in(portal: Portal, package_id: str) -> None:
-    """Use a token of a trusted publisher for this app from now on; another one is got when it has
-    expired. Raises Stop, Problem."""
+    """Use tokens of a trusted publisher for this app from now on. Raises Stop, Problem."""
 
     def exchange() -> str:
         answer = portal.post(
@@ -64,8 +63,6 @@ def _id_token(audience: str) -> str:
     except (ValueError, AttributeError):
         found = None
     if not isinstance(found, str) or not found:
-        raise Stop(
-            "The build server gives no ID token: the job needs `permissions: id-token: write`.",
-            FAILED,
-        )
+        detail = "The build server gives no ID token: the job needs `permissions: id-token: write`."
+        raise Stop(detail, FAILED)
     return found

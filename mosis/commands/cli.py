@@ -31,6 +31,12 @@ from mosis.errors import PortalError
 from mosis.litestream import BackupError
 
 CONFIG, FAILED = 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
+REMEDIES = {
+    errno.EEXIST: ": a file is where a folder should be: move it away, or name another folder.",
+    errno.ENOTDIR: ": a file is where a folder should be: move it away, or name another folder.",
+    errno.EROFS: ": name a folder that can be written; in a container, one of a volume.",
+    errno.ENOSPC: ": make room on this disk.",
+}
 Args = argparse.Namespace
 Run = Callable[[Args, Config], int | None]
 
@@ -65,16 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return CONFIG
-    except OSError as error:  # a port in use, a directory that cannot be made
-        if error.errno == errno.EADDRINUSE:
-            print(
-                f"portal: another program listens on {config.listen_addr} already: stop it, or choose"
-                " another port, such as LISTEN_ADDR=:8081. EVENTS_ADDR needs a port of its own.",
-                file=sys.stderr,
-            )
-            return CONFIG
+    except OSError as error:  # such as a directory that cannot be made
         where = f": {error.filename}" if error.filename else ""
-        print(f"portal: {error.strerror or error}{where}", file=sys.stderr)
+        remedy = REMEDIES.get(error.errno or 0, "")
+        print(f"portal: {error.strerror or error}{where}{remedy}", file=sys.stderr)
         return CONFIG
     except (MigrationError, BackupError) as error:
         print(f"portal: {error}", file=sys.stderr)
@@ -86,8 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands. Each sets `run`, a function of the arguments and the settings that may return
-    an exit code."""
+    """The commands. Each sets `run`, a function of arguments and settings; its exit code."""
     top = argparse.ArgumentParser(
         prog="portal.py",
         description="A self-hosted app store backend for Mosis.",
@@ -103,23 +102,13 @@ def parser() -> argparse.ArgumentParser:
     command = Commands(commands)
     serving = command("serve", "migrate and serve until SIGTERM", run_serve, False)
     _flag(serving, "--store", "only the store, read-only, from the replica of another portal")
-    command(
-        "worker",
-        "run background jobs beside a serving process, until SIGTERM",
-        lambda args, config: work(config),
-    )
+    about = "run background jobs beside a serving process, until SIGTERM"
+    command("worker", about, lambda args, config: work(config))
     command("migrate", "bring the databases to this program's schema and stop", run_migrate)
-    command(
-        "doctor",
-        "check disks, clock, proxy, mail, database and replica, and say what to do",
-        run_doctor,
-        False,
-    )
-    command(
-        "backup",
-        "copy the database, a list of packages and the secrets, also while the portal runs",
-        run_backup,
-    )
+    about = "check disks, clock, proxy, mail, database and replica, and say what to do"
+    command("doctor", about, run_doctor, False)
+    about = "copy the database, a list of packages and the secrets, also while the portal runs"
+    command("backup", about, run_backup)
     _restore_commands(command)
     _move_packages_command(command)
     command(
@@ -135,11 +124,9 @@ def parser() -> argparse.ArgumentParser:
         "store-key", "the key that signs the store's index: show it, or rotate it", run_store_key
     )
     key.add_argument("action", choices=("show", "rotate"))
+    about = "which portal may write: show it, or release it for a portal that is gone for good"
     lease = command(
-        "lease",
-        "which portal may write: show it, or release it for a portal that is gone for good",
-        lambda args, config: standby.run_lease(args.action, config),
-        False,
+        "lease", about, lambda args, config: standby.run_lease(args.action, config), False
     )
     lease.add_argument("action", choices=("show", "release"))
     _admin_commands(commands)
@@ -147,11 +134,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _restore_commands(command: "Commands") -> None:
-    restore = command(
-        "restore",
-        "restore the database from the replica or a copy; the portal must be stopped",
-        run_restore,
-    )
+    about = "restore the database from the replica or a copy; the portal must be stopped"
+    restore = command("restore", about, run_restore)
     which = restore.add_mutually_exclusive_group()
     which.add_argument("--at", metavar="TIME", help="as of this time, such as 2026-01-31T12:00:00Z")
     which.add_argument(
@@ -174,11 +158,8 @@ def _restore_commands(command: "Commands") -> None:
 
 
 def _move_packages_command(command: "Commands") -> None:
-    moving = command(
-        "move-packages",
-        "copy the packages to a bucket, or back to the disk, while the portal serves",
-        run_move_packages,
-    )
+    about = "copy the packages to a bucket, or back to the disk, while the portal serves"
+    moving = command("move-packages", about, run_move_packages)
     moving.add_argument(
         "--to", required=True, metavar="URL", help="s3://BUCKET/PREFIX?..., or file: for the disk"
     )
@@ -192,11 +173,8 @@ def _move_packages_command(command: "Commands") -> None:
     )
     _flag(moving, "--dry-run", "only count what would be copied")
     _flag(moving, "--verify", "then read everything at the target")
-    _flag(
-        moving,
-        "--prune",
-        "remove at the source what was read at the target; needs a drill that passed",
-    )
+    about = "remove at the source what was read at the target; needs a drill that passed"
+    _flag(moving, "--prune", about)
 
 
 def _flag(command: argparse.ArgumentParser, name: str, help: str) -> None:
@@ -223,12 +201,8 @@ def _telemetry_commands(commands: Any) -> None:
         "telemetry", help="simulate devices; recount the raw events"
     ).add_subparsers(dest="action", required=True, metavar="ACTION")
     command = Commands(actions)
-    devices = command(
-        "simulate",
-        "send the telemetry of simulated devices to a running portal",
-        run_simulate,
-        False,
-    )
+    about = "send the telemetry of simulated devices to a running portal"
+    devices = command("simulate", about, run_simulate, False)
     devices.add_argument("--devices", type=int, default=100)
     devices.add_argument(
         "--days",
@@ -248,11 +222,8 @@ def _telemetry_commands(commands: Any) -> None:
         default=1,
         help=("random seed; the same seed sends the same events, which count once"),
     )
-    command(
-        "recount",
-        "count the raw events again and correct the sums, while the portal does not run",
-        run_recount,
-    )
+    about = "count the raw events again and correct the sums, while the portal does not run"
+    command("recount", about, run_recount)
 
 
 def _admin_commands(commands: Any) -> None:
@@ -263,11 +234,8 @@ def _admin_commands(commands: Any) -> None:
     create = command("create", "create an account with the role admin", run_admin_create)
     promote = command("promote", "give an account a role", run_admin_promote)
     password = command("password", "set a new password and end every session", run_admin_password)
-    factor = command(
-        "second-factor-off",
-        "turn the second factor of an account off, for somebody who has lost it",
-        run_admin_second_factor_off,
-    )
+    about = "turn the second factor of an account off, for somebody who has lost it"
+    factor = command("second-factor-off", about, run_admin_second_factor_off)
     for each in (create, promote, password, factor):
         each.add_argument("email", metavar="EMAIL")
     promote.add_argument("--role", choices=("developer", "reviewer", "admin"), default="admin")

@@ -20,8 +20,7 @@ INDEX_SECONDS = 0.5  # between two looks for a newer signed index
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError for settings with which no front end can run, and for a data folder of a
-    portal that writes."""
+    """Raises ConfigError for unusable settings, and for a data folder of a portal that writes."""
     complaints = []
     if config.primary_url is None:
         complaints.append("PRIMARY_URL: a store front end needs the address of the primary.")

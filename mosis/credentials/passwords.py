@@ -1,5 +1,4 @@
-"""Password hashes: Argon2id (RFC 9106). PHC strings contain the cost parameters, so that these can
-be raised later."""
+"""Password hashes: Argon2id (RFC 9106), as PHC strings, so that the cost can be raised."""
 
 import secrets
 import threading
@@ -81,8 +80,7 @@ def _fits(password: str, phc: str | None, cost: Cost) -> bool:
 
 
 def weakness(password: str, email: str) -> str | None:
-    """The reason why this password is too weak (NIST SP 800-63B, 5.1.1.2: length and a list of
-    common passwords), or None."""
+    """Why this password is too weak (NIST SP 800-63B, 5.1.1.2: length, common ones), or None."""
     folded = prepare(password).casefold().strip()
     if folded in (email.casefold(), email.casefold().partition("@")[0]):
         return "The password must not be the e-mail address."
@@ -103,8 +101,7 @@ def _dummy_hash(cost: Cost) -> str:
 
 @cache
 def _common() -> frozenset[str]:
-    """Common passwords of ten or more characters, from the frequency list of zxcvbn (Dropbox, MIT
-    licence)."""
+    """Common passwords of ten or more characters, from zxcvbn's frequency list (Dropbox, MIT)."""
     return frozenset(
         Path(__file__).with_name("common_passwords.txt").read_text(encoding="utf-8").split("\n")
     ) - {""}

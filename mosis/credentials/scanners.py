@@ -74,8 +74,7 @@ def _is_signed(body: bytes, pem: str, signature: str) -> bool:
 
 
 def _unavailable(why: str) -> Unavailable:
-    return Unavailable(
-        "provider_unavailable",
-        f"The scanner's public keys cannot be read: the server {why[:200]}. Send the report again.",
-        retry_after_seconds=AGAIN_SECONDS,
+    detail = (
+        f"The scanner's public keys cannot be read: the server {why[:200]}. Send the report again."
     )
+    return Unavailable("provider_unavailable", detail, retry_after_seconds=AGAIN_SECONDS)

@@ -79,10 +79,8 @@ class AccessTokens:
             self._verified[key] = known
         claims, issued, ends = known
         if not issued - 60 <= now < min(ends, issued + ACCESS_SECONDS):
-            raise Denied(
-                "invalid_token",
-                "The access token has expired; POST /v1/auth/refresh gives a new one.",
-            )
+            detail = "The access token has expired; POST /v1/auth/refresh gives a new one."
+            raise Denied("invalid_token", detail)
         return claims
 
     def _verify(self, token: str) -> tuple[Claims, int, int]:
@@ -111,15 +109,13 @@ class AccessTokens:
             ):
                 raise jwt.InvalidTokenError("wrong types")
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
-            raise Denied(
-                "invalid_token", "This access token was not issued by this portal."
-            ) from error
+            detail = "This access token was not issued by this portal."
+            raise Denied("invalid_token", detail) from error
         return Claims(claims["sub"], claims["sid"]), issued, ends
 
 
 def make_refresh(secret: str, session_id: str, seed: bytes, generation: int) -> str:
-    """The refresh token of a session's generation. `seed` is the random part of the session, stored
-    in the database."""
+    """The refresh token of a session's generation; `seed` is the session's stored random part."""
     head = uuid.UUID(session_id).bytes + generation.to_bytes(4, "big")
     return "mr_" + base64.urlsafe_b64encode(
         head + _mac(secret, _REFRESH + seed, head)
@@ -127,16 +123,14 @@ def make_refresh(secret: str, session_id: str, seed: bytes, generation: int) -> 
 
 
 def split_refresh(token: str) -> tuple[str, int]:
-    """(session id, generation) as the token claims them, unverified. Raises Denied if it does not
-    have the form of a refresh token."""
+    """(session id, generation) as the token claims them, unverified. Raises `invalid_token`."""
     try:
         raw = base64.b64decode(token.removeprefix("mr_"), altchars=b"-_", validate=True)
     except ValueError:
         raw = b""
     if not token.startswith("mr_") or len(raw) != 48:
-        raise Denied(
-            "invalid_token", "This refresh token was not issued by this portal; sign in again."
-        )
+        detail = "This refresh token was not issued by this portal; sign in again."
+        raise Denied("invalid_token", detail)
     return str(uuid.UUID(bytes=raw[:16])), int.from_bytes(raw[16:20], "big")
 
 
@@ -167,8 +161,7 @@ def make_step(secret: str, developer_id: str, expires_at: int, password_hash: st
 
 
 def split_step(ticket: str) -> tuple[str, int]:
-    """(account id, expiry) as the ticket claims them, unverified. Raises Denied `invalid_token` for
-    one of another form."""
+    """(account id, expiry) as the ticket claims them, unverified. Raises Denied `invalid_token`."""
     try:
         raw = base64.b64decode(ticket.removeprefix("ms_"), altchars=b"-_", validate=True)
     except ValueError:
@@ -185,16 +178,14 @@ def make_key() -> str:
 
 
 def is_key(key: str) -> bool:
-    """Whether a text has the form and the checksum of an API key, which scanners for leaked secrets
-    can verify offline."""
+    """Whether a text has the form and checksum of an API key, as scanners verify it offline."""
     body = key.removeprefix(KEY_PREFIX)
     formed = key.startswith(KEY_PREFIX) and len(body) == 42 and body.isascii() and body.isalnum()
     return formed and body[36:] == _checksum(body[:36])
 
 
 def key_hash(key: str) -> str:
-    """The stored form of an API key. A plain hash suffices, because 214 random bits cannot be
-    guessed."""
+    """The stored form of an API key; a plain hash, because 214 random bits cannot be guessed."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -216,8 +207,7 @@ def is_publisher_token(token: str) -> bool:
 
 
 def plausible(credential: str) -> bool:
-    """Whether a text has the form of a credential; checked before a large body is admitted and
-    before the database is asked."""
+    """Whether a text has the form of a credential: looked at before the database is asked."""
     return 40 <= len(credential) <= 4096 and (
         credential.count(".") == 2 or is_key(credential) or is_publisher_token(credential)
     )

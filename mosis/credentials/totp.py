@@ -68,7 +68,6 @@ def make_recovery_codes() -> list[str]:
 
 
 def recovery_hash(code: str) -> str:
-    """The stored form of a recovery code; a plain hash is sufficient for that many random bits.
-    Case, spaces and hyphens are ignored."""
+    """The stored form of a recovery code, as `key_hash`; case, spaces and hyphens are ignored."""
     plain = "".join(letter for letter in code.lower() if letter.isalnum())
     return hashlib.sha256(plain.encode()).hexdigest()

@@ -69,8 +69,7 @@ class Connection:
     def all(self, sql: str, *values: Any, into: None = None) -> list[Any]: ...
 
     def all(self, sql: str, *values: Any, into: type[Row] | None = None) -> list[Any]:
-        """Every row, as tuples or as the dataclass `into`. Rows are fetched at once: an open cursor would keep the WAL from
-        being checkpointed."""
+        """Every row, as tuples or as `into`; fetched at once: open cursors stop checkpoints."""
         rows = self._rest(self._run(sql, values))
         return rows if into is None else [into(*row) for row in rows]
 
@@ -107,8 +106,7 @@ class Connection:
         return self.one(select(record, where), *values, into=record)
 
     def get(self, record: type[Stored], where: str, *values: Any, what: str = "") -> Stored:
-        """As `find`, but raises NotFound, which names `what` (default: the words of the class), if
-        there is no row."""
+        """As `find`, but raises NotFound of `what` (default: the class) without a row."""
         found = self.find(record, where, *values)
         if found is None:
             words = re.sub("(?<!^)(?=[A-Z])", " ", record.__name__).lower()
@@ -160,9 +158,8 @@ class Connection:
         Raises Unavailable: `busy` if the write lock is not acquired within five seconds, `no_space` if the disk is full,
         `database_unavailable` if the database is known to be corrupt, `lease_lost` if another portal may write."""
         if self._changing:
-            raise RuntimeError(
-                "a transaction is open already: only the use case begins one, and once"
-            )
+            detail = "a transaction is open already: only the use case begins one, and once"
+            raise RuntimeError(detail)
         with self._part("one"):
             if self._begun:
                 self.now = self.database.clock.now()
@@ -258,11 +255,8 @@ class Connection:
             raise Unavailable("database_unavailable", DAMAGED)
         self.database.fence()
         if not self.database.writers.acquire(timeout=BUSY_SECONDS):
-            raise Unavailable(
-                "busy",
-                "Another change holds the database; try again in a moment.",
-                retry_after_seconds=1,
-            )
+            detail = "Another change holds the database; try again in a moment."
+            raise Unavailable("busy", detail, retry_after_seconds=1)
         try:
             self._after_commit = []
             self._raw = self.database.writer()

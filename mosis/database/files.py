@@ -1,5 +1,4 @@
-"""Questions about a database file that this process does not have open: tables, schema number,
-integrity, locks."""
+"""Questions about a database file that is not open here: tables, schema, integrity, locks."""
 
 import os
 import sqlite3
@@ -10,8 +9,7 @@ from mosis.database.raw import BUSY_SECONDS, FIRST_LOCK_BYTE, LOCK_BYTES, opened
 
 
 def has_tables(path: Path) -> bool:
-    """Whether the file is a database with tables. A file that cannot be read counts as one: an
-    operator must look at it."""
+    """Whether the file is a database with tables, or unreadable: an operator must look."""
     if not path.exists() or not path.stat().st_size:
         return False
     query = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '!_%' ESCAPE '!'"

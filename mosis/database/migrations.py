@@ -1,5 +1,4 @@
-"""The schema of a database file: created from the schema script, or brought up to date by numbered
-migrations."""
+"""The schema of a database file: created from the script, or updated by migrations."""
 
 import errno
 import sqlite3
@@ -12,13 +11,11 @@ from mosis.database.raw import BUSY_SECONDS
 
 
 class MigrationError(Exception):
-    """The database cannot be brought to this program's schema; the message says what to do. The
-    file is unchanged."""
+    """The database cannot be brought to this schema, and is unchanged; says what to do."""
 
 
 def statements(script: str) -> Iterator[str]:
-    """The statements of a script, one by one, so that they can share a transaction (executescript
-    commits first)."""
+    """The statements of a script, to share a transaction (executescript would commit first)."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -70,9 +67,8 @@ def migrate(
             _apply(raw, schema, newest, expected=0)
         elif before < newest:
             if found := faults(path, quick=True):
-                raise MigrationError(
-                    f"{path.name} is damaged ({found[0]}) and stays as it was; see docs/OPERATIONS.md, Restore"
-                )
+                detail = f"{path.name} is damaged ({found[0]}) and stays as it was; see docs/OPERATIONS.md, Restore"
+                raise MigrationError(detail)
             _copy_before(raw, path, before + 1)
             for number in range(before + 1, newest + 1):
                 _apply(raw, steps[number], number, expected=number - 1)
@@ -89,9 +85,8 @@ def _copy_before(raw: sqlite3.Connection, path: Path, number: int) -> None:
     """The copy for a downgrade; refused if the disk has no room for it."""
     size = path.stat().st_size
     if disk.free_bytes(path.parent) < size * 2:
-        raise MigrationError(
-            f"the upgrade needs {2 * size} free bytes beside {path.name}: one copy of it, and room to work"
-        )
+        detail = f"the upgrade needs {2 * size} free bytes beside {path.name}: one copy of it, and room to work"
+        raise MigrationError(detail)
     copy = path.with_name(f"{path.name}.before-{number}")
     copy.touch(mode=0o600)
     target = sqlite3.connect(copy)
@@ -110,9 +105,8 @@ def _apply(raw: sqlite3.Connection, script: Path, number: int, expected: int) ->
                 raw.execute(statement)
             broken = raw.execute("PRAGMA foreign_key_check").fetchall()
             if broken:
-                raise MigrationError(
-                    f"{script.name} leaves {len(broken)} row(s) that refer to nothing, as in {broken[0][0]}"
-                )
+                detail = f"{script.name} leaves {len(broken)} row(s) that refer to nothing, as in {broken[0][0]}"
+                raise MigrationError(detail)
             raw.execute(f"PRAGMA user_version = {number}")
         raw.execute("COMMIT")
     except BaseException:

@@ -18,8 +18,7 @@ LONGEST = 2000  # characters in a cursor
 
 @dataclass(frozen=True)
 class PageRequest:
-    """The requested part of a list: at most `limit` rows after the position `after`, the sort
-    values of the previous page's last row."""
+    """`limit` rows at most, after the position `after`: the sort values of the last row before."""
 
     limit: int = DEFAULT
     after: tuple[Any, ...] | None = None
@@ -80,9 +79,8 @@ def position(text: str, *types: type | tuple[type, ...]) -> tuple[Any, ...]:
             return tuple(found)
     except (ValueError, RecursionError):
         pass
-    raise Malformed(
-        "bad_cursor", "This cursor was not made by this portal; start again without one."
-    )
+    detail = "This cursor was not made by this portal; start again without one."
+    raise Malformed("bad_cursor", detail)
 
 
 def _is(value: Any, wanted: type | tuple[type, ...]) -> bool:

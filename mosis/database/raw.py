@@ -14,12 +14,7 @@ DAMAGED = (
     " Reading may still work."
 )
 # SQLITE_CORRUPT_VTAB is not listed: the full-text index can be rebuilt from the rows.
-CORRUPT = (
-    "SQLITE_CORRUPT",
-    "SQLITE_CORRUPT_INDEX",
-    "SQLITE_CORRUPT_SEQUENCE",
-    "SQLITE_NOTADB",
-)
+CORRUPT = ("SQLITE_CORRUPT", "SQLITE_CORRUPT_INDEX", "SQLITE_CORRUPT_SEQUENCE", "SQLITE_NOTADB")
 # The portal's checkpoints run under the write lock alone: before SQLite 3.51.3 a checkpoint that
 # races with a writer can, rarely, corrupt the database (https://sqlite.org/wal.html#walresetbug).
 # WAL size that triggers a checkpoint, about 10 ms of work: writers wait for it.
@@ -31,11 +26,8 @@ def translated(error: sqlite3.DatabaseError) -> Exception:
     """Unavailable for errors for which a retry may help; any other error unchanged."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Unavailable(
-            "busy",
-            "Another change holds the database; try again in a moment.",
-            retry_after_seconds=1,
-        )
+        detail = "Another change holds the database; try again in a moment."
+        return Unavailable("busy", detail, retry_after_seconds=1)
     if name == "SQLITE_FULL":
         return Unavailable(
             "no_space", "The disk is full; nothing was changed. Reading still works."

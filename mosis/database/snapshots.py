@@ -108,9 +108,8 @@ class SnapshotDatabase(Database):
 
     def writer(self) -> sqlite3.Connection:
         """Raises Unavailable: nothing is written here."""
-        raise Unavailable(
-            "database_unavailable", "A store front end only reads: send changes to the portal."
-        )
+        detail = "A store front end only reads: send changes to the portal."
+        raise Unavailable("database_unavailable", detail)
 
     def open_reader(self) -> sqlite3.Connection:
         """A placeholder until the first statement."""

@@ -6,8 +6,7 @@ from typing import ClassVar, TypeVar
 
 
 class Record:
-    """A row of a table: `class Webhook(Record, table="webhooks")` is a dataclass whose fields are its
-    SELECT list."""
+    """`class Webhook(Record, table="webhooks")` is a dataclass; its fields are the SELECT list."""
 
     table: ClassVar[str]
 

@@ -1,5 +1,4 @@
-"""Events: what happened to an account's objects, one row each, written in the transaction of the
-change."""
+"""Events: what happened to an account's objects, a row each, in the change's transaction."""
 
 import json
 from typing import Any
@@ -49,8 +48,7 @@ def add(
     version: str | None = None,
     **data: Any,
 ) -> str:
-    """Record an event, in the running transaction, and queue its mail (if its kind is mailed) and
-    its webhooks. Returns its id."""
+    """Record an event, in the running transaction, with its mail and webhooks. Returns its id."""
     event_id = new_id()
     mailed = mail_choices(db, developer_id)[kind]
     db.insert(
@@ -75,12 +73,11 @@ def add(
             again=True,
             developer_id=developer_id,
         )
-    for webhook_id, rests_until in db.all(
+    sql = (
         "SELECT id, rests_until FROM webhooks WHERE developer_id = ?1 AND enabled = 1"
-        " AND (kinds IS NULL OR EXISTS (SELECT 1 FROM json_each(kinds) WHERE value = ?2))",
-        developer_id,
-        kind,
-    ):
+        " AND (kinds IS NULL OR EXISTS (SELECT 1 FROM json_each(kinds) WHERE value = ?2))"
+    )
+    for webhook_id, rests_until in db.all(sql, developer_id, kind):
         db.insert(
             "webhook_deliveries",
             id=new_id(),
@@ -98,8 +95,7 @@ def add(
 def queue_deliveries(
     db: Connection, developer_id: str, webhook_id: str, rests_until: str | None
 ) -> None:
-    """Queue the job that sends a webhook's waiting deliveries, not before its pause ends; one job
-    per webhook."""
+    """Queue the one job that sends a webhook's waiting deliveries, not before its pause ends."""
     rest = seconds(rests_until) - seconds(db.now) if rests_until else 0
     if rest > LONGEST_REST_SECONDS + CORRECTED_SECONDS:  # written while the clock was ahead
         rest = 0
@@ -115,25 +111,21 @@ def queue_deliveries(
 
 
 def _give_up_oldest(db: Connection, webhook_id: str) -> None:
-    db.change(
+    sql = (
         "UPDATE webhook_deliveries SET state = 'failed', error = 'too many were waiting', finished_at = ? WHERE id IN"
-        " (SELECT id FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting' ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
-        db.now,
-        webhook_id,
-        MOST_WAITING,
+        " (SELECT id FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting' ORDER BY rowid DESC LIMIT -1 OFFSET ?)"
     )
+    db.change(sql, db.now, webhook_id, MOST_WAITING)
 
 
 def sweep(env: Any) -> None:
-    """Job: delete events after ninety days, and of each account all but the newest MOST_STORED. The
-    audit trail still lists the changes."""
+    """Job: delete events after ninety days, and all but the newest MOST_STORED of an account."""
     db = env.db.connection()
     old = "SELECT number FROM (SELECT number, created_at FROM events ORDER BY number LIMIT ?) WHERE created_at < ?"
     while numbers := db.all(old, SWEPT_AT_ONCE, env.clock.now(-RETENTION_SECONDS)):
         _forget(db, numbers)
-    crowded = db.all(
-        "SELECT developer_id FROM events GROUP BY developer_id HAVING count(*) > ?", MOST_STORED
-    )
+    sql = "SELECT developer_id FROM events GROUP BY developer_id HAVING count(*) > ?"
+    crowded = db.all(sql, MOST_STORED)
     for (developer_id,) in crowded:
         too_many = (
             "SELECT number FROM events WHERE developer_id = ?1 AND number <= (SELECT number FROM events WHERE developer_id = ?1"
@@ -145,10 +137,8 @@ def sweep(env: Any) -> None:
 
 def _forget(db: Connection, numbers: list[tuple[int]]) -> None:
     with db.write():
-        db.change(
-            "DELETE FROM events WHERE number IN (SELECT value FROM json_each(?))",
-            json.dumps([number for (number,) in numbers]),
-        )
+        sql = "DELETE FROM events WHERE number IN (SELECT value FROM json_each(?))"
+        db.change(sql, json.dumps([number for (number,) in numbers]))
 
 
 def mail_choices(db: Connection, developer_id: str) -> dict[str, bool]:
@@ -167,24 +157,17 @@ def find(db: Connection, event_id: str) -> Event | None:
 def mark_read(db: Connection, developer_id: str, event_id: str | None = None) -> int:
     """Mark one event of an account, or all, as read, in the running transaction; repeating keeps
     the first time. Returns the number that were unread."""
-    return db.change(
-        "UPDATE events SET read_at = ?1 WHERE developer_id = ?2 AND read_at IS NULL AND (?3 IS NULL OR id = ?3)",
-        db.now,
-        developer_id,
-        event_id,
-    )
+    sql = "UPDATE events SET read_at = ?1 WHERE developer_id = ?2 AND read_at IS NULL AND (?3 IS NULL OR id = ?3)"
+    return db.change(sql, db.now, developer_id, event_id)
 
 
 def mark_mailed(db: Connection, event_ids: list[str], message_id: str | None) -> None:
-    """Mark these as mailed, in the running transaction; the event whose id the message had gets the
-    time."""
-    db.change(
+    """Mark these as mailed, in the running transaction; `message_id` gets the time."""
+    sql = (
         "UPDATE events SET mail_due = 0, mailed_at = iif(id = ?1, ?2, mailed_at)"
-        " WHERE id IN (SELECT value FROM json_each(?3))",
-        message_id,
-        db.now,
-        json.dumps(event_ids),
+        " WHERE id IN (SELECT value FROM json_each(?3))"
     )
+    db.change(sql, message_id, db.now, json.dumps(event_ids))
 
 
 def after(db: Connection, caller: Caller, paging: PageRequest) -> Page[Event]:
@@ -194,44 +177,35 @@ def after(db: Connection, caller: Caller, paging: PageRequest) -> Page[Event]:
         caller.scopes is not None,
         None if caller.apps is None else json.dumps(sorted(caller.apps)),
     )
-    rows = db.select(
-        Event,
+    where = (
         "developer_id = ?1 AND number > ?2 AND (?3 = 0 OR package_id IS NOT NULL) AND (?4 IS NULL"
         " OR package_id IN (SELECT package_id FROM apps WHERE id IN (SELECT value FROM"
-        " json_each(?4)))) ORDER BY number LIMIT ?5",
-        caller.account,
-        paging.position or 0,
-        int(limited),
-        only,
-        paging.limit + 1,
+        " json_each(?4)))) ORDER BY number LIMIT ?5"
+    )
+    rows = db.select(
+        Event, where, caller.account, paging.position or 0, int(limited), only, paging.limit + 1
     )
     return page(rows, paging, lambda event: (event.number,))
 
 
 def number_of(db: Connection, caller: Caller, event_id: str) -> int:
     """The position of one of the caller's events. Raises Malformed `bad_cursor`."""
-    number: int | None = db.value(
-        "SELECT number FROM events WHERE id = ? AND developer_id = ?", event_id, caller.account
-    )
+    sql = "SELECT number FROM events WHERE id = ? AND developer_id = ?"
+    number: int | None = db.value(sql, event_id, caller.account)
     if number is None:
-        raise Malformed(
-            "bad_cursor", "`after` is not the id of one of your events; start again without it."
-        )
+        detail = "`after` is not the id of one of your events; start again without it."
+        raise Malformed("bad_cursor", detail)
     return number
 
 
 def newest_id(db: Connection, caller: Caller) -> str | None:
     """The id of the caller's last event."""
-    found: str | None = db.value(
-        "SELECT id FROM events WHERE developer_id = ? ORDER BY number DESC LIMIT 1", caller.account
-    )
+    sql = "SELECT id FROM events WHERE developer_id = ? ORDER BY number DESC LIMIT 1"
+    found: str | None = db.value(sql, caller.account)
     return found
 
 
 def newest(db: Connection, caller: Caller) -> int:
     """The position of the caller's last event; 0 without any."""
-    return int(
-        db.value(
-            "SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?", caller.account
-        )
-    )
+    sql = "SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?"
+    return int(db.value(sql, caller.account))

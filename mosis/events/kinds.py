@@ -19,8 +19,7 @@ _RESET = "/console/reset"
 
 @dataclass(frozen=True)
 class Failure:
-    """The bad outcome of a kind that has two: it is one if the fact `name` has this `value`. Only
-    failures of such a kind are mailed."""
+    """The bad outcome of a kind: the fact `name` has this `value`. Only that is mailed then."""
 
     name: str
     value: Any

@@ -98,10 +98,8 @@ class Subscriptions:
         now = self.database.data_version()
         if now == version:
             return set()
-        rows = self.database.connection().all(
-            "SELECT developer_id, max(number) FROM events WHERE number > ? GROUP BY developer_id",
-            number,
-        )
+        sql = "SELECT developer_id, max(number) FROM events WHERE number > ? GROUP BY developer_id"
+        rows = self.database.connection().all(sql, number)
         self._seen = (now, max((row[1] for row in rows), default=number))
         return {row[0] for row in rows}
 

@@ -1,5 +1,4 @@
-"""Runs Litestream as a supervised child process: restarted when it ends, and trusted only while the
-replica keeps up."""
+"""Runs Litestream as a supervised child: restarted, and trusted while the replica keeps up."""
 
 import json
 import logging
@@ -34,8 +33,7 @@ END_SECONDS = 2.5
 
 @dataclass(frozen=True)
 class State:
-    """The state of replication. `behind_seconds`: how long a commit has been waiting to be in the
-    replica, 0 if none is."""
+    """The state of replication; `behind_seconds`: the age of the oldest commit not in it."""
 
     running: bool
     behind_seconds: float
@@ -124,8 +122,7 @@ class Replication:
         self._finish()  # by the thread that started it: PR_SET_PDEATHSIG kills a child when its parent thread ends (prctl(2))
 
     def _finish(self) -> None:
-        """Have it confirm that it has every commit, which its own shutdown does not ensure, and end
-        it."""
+        """End it, once it has confirmed every commit, which its own shutdown does not ensure."""
         hangs = self.pid is not None and (trouble := self._probe(LAST_SYNC_SECONDS)) is not None
         if hangs:
             log.error("the last commits may be missing in the replica", extra={"reason": trouble})
@@ -157,9 +154,8 @@ class Replication:
             self.litestream.write_settings()
             command = self.litestream.command("replicate")
             if self.db.damage is None and not self.db.truncate_wal():
-                raise BackupError(
-                    "the WAL cannot be truncated: a long read or write, or a full disk"
-                )
+                detail = "the WAL cannot be truncated: a long read or write, or a full disk"
+                raise BackupError(detail)
         except (BackupError, OSError) as error:
             self._fail(str(error), now)
             return
@@ -212,8 +208,7 @@ class Replication:
         return found.st_mtime_ns, found.st_size
 
     def _has_snapshot(self) -> bool:
-        """Whether the replica has a snapshot to restore from: Litestream does not notice when its
-        replica is deleted."""
+        """Whether the replica can be restored: Litestream does not notice when it is deleted."""
         if self.litestream.replica_dir is None:
             return True
         try:
@@ -236,8 +231,7 @@ class Replication:
         return None
 
     def _heal(self, now: float) -> None:
-        """Litestream runs, but the replica makes no progress: discard its state, so that it starts
-        with a full copy."""
+        """Discard the state of a Litestream without progress: it begins with a full copy."""
         log.error("replication restarted with a full copy", extra={"reason": self._trouble})
         self._healed = now
         self._end()

@@ -1,5 +1,4 @@
-"""Notifications: an account's events with a sentence each, read or unread, and by mail for the
-kinds the account chose."""
+"""Notifications: an account's events as sentences, read or unread, and mailed by choice."""
 
 import time
 from functools import partial
@@ -40,24 +39,14 @@ def index(
     db: Connection, caller: Caller, paging: PageRequest, *, unread: bool = False
 ) -> Page[Event]:
     """The caller's notifications, newest first."""
-    return newest_first(
-        db,
-        Event,
-        "developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)",
-        caller.account,
-        int(unread),
-        paging=paging,
-        by="number",
-    )
+    where = "developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)"
+    return newest_first(db, Event, where, caller.account, int(unread), paging=paging, by="number")
 
 
 def unread_count(db: Connection, caller: Caller) -> int:
     """The number of the caller's unread notifications."""
-    return int(
-        db.value(
-            "SELECT count(*) FROM events WHERE developer_id = ? AND read_at IS NULL", caller.account
-        )
-    )
+    sql = "SELECT count(*) FROM events WHERE developer_id = ? AND read_at IS NULL"
+    return int(db.value(sql, caller.account))
 
 
 def read(db: Connection, caller: Caller, event_id: str) -> Event:
@@ -126,26 +115,20 @@ def _mail(env: Context, developer_id: str, *, urgent: bool) -> Again | None:
 
 
 def _due_mails(db: Connection, developer_id: str, urgent: bool) -> list[Event]:
+    where = "developer_id = ? AND mail_due = 1 AND (kind LIKE ?) = ? ORDER BY number LIMIT ?"
     found = db.select(
-        Event,
-        "developer_id = ? AND mail_due = 1 AND (kind LIKE ?) = ? ORDER BY number LIMIT ?",
-        developer_id,
-        events.URGENT + "%",
-        int(urgent),
-        MOST_IN_ONE_MAIL,
+        Event, where, developer_id, events.URGENT + "%", int(urgent), MOST_IN_ONE_MAIL
     )
     return found
 
 
 def _sent_in_the_last_hour(db: Connection, developer_id: str, urgent: bool) -> tuple[int, str]:
     """The number of messages sent in the last hour, and the time of the first."""
-    count, oldest = db.one(
+    sql = (
         "SELECT count(*), coalesce(min(mailed_at), '') FROM events WHERE developer_id = ? AND mailed_at > ?"
-        " AND mailed_at <= ? AND (kind LIKE ?) = ?",
-        developer_id,
-        db.clock.now(-HOUR),
-        db.clock.now(),
-        events.URGENT + "%",
-        int(urgent),
+        " AND mailed_at <= ? AND (kind LIKE ?) = ?"
+    )
+    count, oldest = db.one(
+        sql, developer_id, db.clock.now(-HOUR), db.clock.now(), events.URGENT + "%", int(urgent)
     )
     return count, oldest

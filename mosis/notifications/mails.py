@@ -78,8 +78,7 @@ def compose(env: Context, events: list[Event]) -> tuple[str, str]:
 
 
 def _why(event: Event) -> list[str]:
-    """Details that the sentence leaves out: reasons, comment, findings, crash message and first
-    frame."""
+    """Details that the sentence leaves out: reasons, comment, findings, crash message and frame."""
     facts, parts = event.facts, []
     if facts.get("reasons"):
         parts.append(paragraph(one_line(f"Reasons: {', '.join(facts['reasons'])}.")))

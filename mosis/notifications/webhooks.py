@@ -93,9 +93,8 @@ def add(env: Context, db: Connection, caller: Caller, url: str, kinds: list[str]
     check_address(env, url)
     with db.write():
         if db.value("SELECT count(*) FROM webhooks WHERE developer_id = ?", caller.account) >= MOST:
-            raise Conflict(
-                "limit_reached", f"An account may have {MOST} webhooks; delete one first."
-            )
+            detail = f"An account may have {MOST} webhooks; delete one first."
+            raise Conflict("limit_reached", detail)
         webhook_id = new_id()
         db.insert(
             "webhooks",
@@ -128,10 +127,8 @@ def change(
     if "kinds" in wanted:
         db.update("webhooks", "id = ?", webhook.id, kinds=_listed(wanted["kinds"]))
     if wanted.get("enabled") is True:
-        db.change(
-            "UPDATE webhooks SET enabled = 1, failures = 0, failing_since = NULL, rests_until = NULL WHERE id = ?",
-            webhook.id,
-        )
+        sql = "UPDATE webhooks SET enabled = 1, failures = 0, failing_since = NULL, rests_until = NULL WHERE id = ?"
+        db.change(sql, webhook.id)
     if wanted.get("enabled") is False:
         _switch_off(db, webhook)
     audit.add(
@@ -149,12 +146,8 @@ def rotate(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
     """Set a new secret; for a day every delivery is signed with both. Raises NotFound."""
     with db.write():
         webhook = get(db, caller, webhook_id)
-        db.change(
-            "UPDATE webhooks SET old_secret = secret, old_until = ?, secret = ? WHERE id = ?",
-            db.clock.now(OLD_SECRET_SECONDS),
-            _secret(),
-            webhook.id,
-        )
+        sql = "UPDATE webhooks SET old_secret = secret, old_until = ?, secret = ? WHERE id = ?"
+        db.change(sql, db.clock.now(OLD_SECRET_SECONDS), _secret(), webhook.id)
         audit.add(db, caller, "webhook.rotated", webhook.id, owner_id=webhook.developer_id)
         return get(db, caller, webhook_id)
 
@@ -171,8 +164,7 @@ def deliveries(db: Connection, webhook: Webhook, paging: PageRequest) -> Page[De
 
 
 def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str) -> Delivery:
-    """Send a finished delivery again, with the same webhook-id and all its attempts. Raises
-    NotFound, Conflict `invalid_state`."""
+    """Send a finished delivery again, as a new one. Raises NotFound, Conflict `invalid_state`."""
     with db.write():
         webhook = get(db, caller, webhook_id)
         delivery = _delivery(db, webhook, delivery_id)
@@ -183,13 +175,11 @@ def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str)
                 "This delivery is still being attempted; wait until it has succeeded or failed.",
                 delivery.state,
             )
-        db.change(
+        sql = (
             "UPDATE webhook_deliveries SET state = 'waiting', attempts = 0, due_at = ?, begun_at = ?, finished_at = NULL"
-            " WHERE id = ?",
-            db.now,
-            db.now,
-            delivery.id,
+            " WHERE id = ?"
         )
+        db.change(sql, db.now, db.now, delivery.id)
         events.queue_deliveries(db, webhook.developer_id, webhook.id, webhook.rests_until)
         return _delivery(db, webhook, delivery_id)
 
@@ -203,10 +193,8 @@ def deliver(env: Context, webhook_id: str) -> Again | None:
         if time.monotonic() - begun > TURN_SECONDS:
             break
     webhook, now = _by_id(db, webhook_id), env.clock.now()
-    due = db.value(
-        "SELECT min(due_at) FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting'",
-        webhook_id,
-    )
+    sql = "SELECT min(due_at) FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting'"
+    due = db.value(sql, webhook_id)
     if webhook is None or due is None:
         return None
     return Again(
@@ -221,10 +209,8 @@ def sweep(env: Context) -> None:
         db.change(
             "DELETE FROM webhook_deliveries WHERE finished_at < ?", db.clock.now(-RETENTION_SECONDS)
         )
-        crowded = db.all(
-            "SELECT webhook_id FROM webhook_deliveries GROUP BY webhook_id HAVING count(*) > ?",
-            MOST_LOGGED + events.MOST_WAITING,
-        )
+        sql = "SELECT webhook_id FROM webhook_deliveries GROUP BY webhook_id HAVING count(*) > ?"
+        crowded = db.all(sql, MOST_LOGGED + events.MOST_WAITING)
         for (webhook_id,) in crowded:
             db.change(
                 "DELETE FROM webhook_deliveries WHERE id IN (SELECT id FROM webhook_deliveries WHERE webhook_id = ?"
@@ -262,38 +248,28 @@ def signed(
 
 def _claim(db: Connection, webhook_id: str) -> tuple[Webhook, Delivery] | None:
     with db.write():
-        db.change(
+        sql = (
             "UPDATE webhook_deliveries SET state = 'failed', finished_at = ?, error = coalesce(error, 'not delivered in time')"
-            " WHERE webhook_id = ? AND state = 'waiting' AND begun_at < ?",
-            db.now,
-            webhook_id,
-            db.clock.now(-GIVEN_UP_SECONDS),
+            " WHERE webhook_id = ? AND state = 'waiting' AND begun_at < ?"
         )
+        db.change(sql, db.now, webhook_id, db.clock.now(-GIVEN_UP_SECONDS))
         webhook = _by_id(db, webhook_id)
         if webhook is None or not webhook.enabled or _rests_until(db, webhook) > db.now:
             return None
-        delivery = db.find(
-            Delivery,
+        where = (
             "webhook_id = ? AND state = 'waiting' AND (due_at <= ? OR due_at > ?) ORDER BY due_at, id"
-            " LIMIT 1",
-            webhook_id,
-            db.now,
-            db.clock.latest(DELAYS[-1]),
+            " LIMIT 1"
         )
+        delivery = db.find(Delivery, where, webhook_id, db.now, db.clock.latest(DELAYS[-1]))
         if delivery is None:
             return None
-        db.change(
-            "UPDATE webhook_deliveries SET attempts = attempts + 1, due_at = ?, attempted_at = ? WHERE id = ?",
-            db.clock.now(LEASE_SECONDS),
-            db.now,
-            delivery.id,
-        )
+        sql = "UPDATE webhook_deliveries SET attempts = attempts + 1, due_at = ?, attempted_at = ? WHERE id = ?"
+        db.change(sql, db.clock.now(LEASE_SECONDS), db.now, delivery.id)
         return webhook, _delivery(db, webhook, delivery.id)
 
 
 def _send(env: Context, db: Connection, webhook: Webhook, delivery: Delivery) -> bool:
-    """Make one attempt, outside any transaction, and record the result. Returns whether the next
-    delivery may follow at once."""
+    """Make one attempt, outside transactions, and record it; whether the next may follow."""
     event = events.find(db, delivery.event_id)
     if event is None:
         return True
@@ -325,12 +301,8 @@ def _send(env: Context, db: Connection, webhook: Webhook, delivery: Delivery) ->
 
 
 def _delivered(db: Connection, webhook: Webhook, delivery: Delivery, status: int | None) -> None:
-    db.change(
-        "UPDATE webhook_deliveries SET state = 'delivered', status = ?, error = NULL, finished_at = ? WHERE id = ?",
-        status,
-        db.now,
-        delivery.id,
-    )
+    sql = "UPDATE webhook_deliveries SET state = 'delivered', status = ?, error = NULL, finished_at = ? WHERE id = ?"
+    db.change(sql, status, db.now, delivery.id)
     db.update("webhooks", "id = ?", webhook.id, failures=0, failing_since=None, rests_until=None)
 
 
@@ -350,12 +322,8 @@ def _failed(
         delivery.id,
     )
     rest = min(2 ** min(webhook.failures + 1, 10), LONGEST_REST_SECONDS)
-    db.change(
-        "UPDATE webhooks SET failures = failures + 1, failing_since = coalesce(failing_since, ?), rests_until = ? WHERE id = ?",
-        db.now,
-        db.clock.now(rest),
-        webhook.id,
-    )
+    sql = "UPDATE webhooks SET failures = failures + 1, failing_since = coalesce(failing_since, ?), rests_until = ? WHERE id = ?"
+    db.change(sql, db.now, db.clock.now(rest), webhook.id)
     week = (
         webhook.failing_since
         and seconds(db.now) - seconds(webhook.failing_since) >= SWITCHED_OFF_SECONDS
@@ -379,17 +347,15 @@ def _failed(
 
 def _switch_off(db: Connection, webhook: Webhook) -> None:
     db.update("webhooks", "id = ?", webhook.id, enabled=0)
-    db.change(
+    sql = (
         "UPDATE webhook_deliveries SET state = 'failed', error = coalesce(error, 'switched off'), finished_at = ?"
-        " WHERE webhook_id = ? AND state = 'waiting'",
-        db.now,
-        webhook.id,
+        " WHERE webhook_id = ? AND state = 'waiting'"
     )
+    db.change(sql, db.now, webhook.id)
 
 
 def _soon(db: Connection, stamp: str, longest_seconds: float) -> str:
-    """`stamp`, or now if it is further ahead than possible, because the clock was wrong when it was
-    written."""
+    """`stamp`, or now if it is further ahead than possible: the clock was wrong when it was set."""
     clock = db.clock
     return stamp if stamp <= clock.latest(longest_seconds) else clock.now()
 

@@ -50,8 +50,7 @@ PATHS = ("/events", "/v1/events")
 
 
 class Listener:
-    """The WebSocket server. Raises OSError if the address is not available, ImportError if the
-    library `websockets` is missing."""
+    """The WebSocket server. Raises OSError for its address, ImportError without `websockets`."""
 
     def __init__(
         self,
@@ -149,8 +148,7 @@ class Listener:
             await self._stop.wait()
 
     def _opened(self, connection: Any) -> None:
-        """Count a new socket. It is closed if its address has its share; if all places are taken,
-        another pending one is closed."""
+        """Count a new socket; it or an older pending one may be closed if the places are taken."""
         peer = connection.remote_address
         address = str(peer[0]).removeprefix("::ffff:") if peer else ""
         if not is_in(address, self.env.config.trusted_proxy):
@@ -200,11 +198,8 @@ class Listener:
                 raise
             self.env.limits.take("account", caller.account)
             if self._open.total() >= CONNECTIONS or self._open[caller.account] >= OF_ONE:
-                raise LimitReached(
-                    "rate_limited",
-                    "Too many connections; close one, or try again later.",
-                    retry_after_seconds=30,
-                )
+                detail = "Too many connections; close one, or try again later."
+                raise LimitReached("rate_limited", detail, retry_after_seconds=30)
             after = parse_qs(query).get("after", [])
             if len(after) > 1:
                 raise MalformedRequest("The query has `after` more than once.")
@@ -271,9 +266,8 @@ class Listener:
             self.env, db, credential, self._address(connection), "websocket"
         )
         if caller.scopes is not None and "apps:read" not in caller.scopes:
-            raise Denied(
-                "insufficient_scope", "This API key lacks the scope apps:read.", scope="apps:read"
-            )
+            detail = "This API key lacks the scope apps:read."
+            raise Denied("insufficient_scope", detail, scope="apps:read")
         return caller
 
     async def _talk(self, connection: Any) -> None:
@@ -296,8 +290,7 @@ class Listener:
     async def _page(
         self, db: Connection, caller: Caller, number: int, replays: bool
     ) -> Page[Event]:
-        """The events behind a number. Reads of past events wait for their turn and count towards
-        the account's rate limit."""
+        """The events behind a number; reads wait their turn and count towards the rate limit."""
         if not replays:
             return events.after(db, caller, PageRequest(PAGE, (number,)))
         assert self._replays is not None
@@ -352,8 +345,7 @@ class Listener:
 
 
 async def _ignore(connection: Any) -> None:
-    """Read what the client sends, a few messages a second. Unread messages would hold back its pongs
-    and its closing frame."""
+    """Read what the client sends, a few messages a second: else its pongs would be held back."""
     async for _ in connection:
         await asyncio.sleep(IGNORED_SECONDS)
 
@@ -364,8 +356,7 @@ def _call(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
 
 
 def _field(headers: Any, name: str) -> str:
-    """The value of a header; the lines of a repeated one are one list (RFC 9110, section 5.3). The
-    library's `get` raises for it."""
+    """The value of a header, repeated ones as one list (RFC 9110, 5.3), where `get` raises."""
     return ", ".join(headers.get_all(name))
 
 
@@ -374,9 +365,8 @@ def _credential(headers: Any) -> str:
         return key.strip()
     kind, _, credential = _field(headers, "Authorization").partition(" ")
     if kind.lower() != "bearer" or not credential.strip():
-        raise Denied(
-            "unauthenticated", "Send `Authorization: Bearer` with an access token or an API key."
-        )
+        detail = "Send `Authorization: Bearer` with an access token or an API key."
+        raise Denied("unauthenticated", detail)
     return credential.strip()
 
 

@@ -156,11 +156,8 @@ def correct(env: Context) -> int:
             if not db.value(f"SELECT 1 FROM {table} WHERE {column} > ? LIMIT 1", latest):
                 continue
             with db.write():
-                found[f"{table}.{column}"] = db.change(
-                    f"UPDATE {table} SET {column} = ? WHERE {column} > ?",
-                    db.clock.now(longest),
-                    latest,
-                )
+                sql = f"UPDATE {table} SET {column} = ? WHERE {column} > ?"
+                found[f"{table}.{column}"] = db.change(sql, db.clock.now(longest), latest)
     if env.config.telemetry:
         found |= _correct_telemetry(env.telemetry.connection())
     if found or ahead > CORRECTED_SECONDS:
@@ -176,9 +173,8 @@ def _correct_telemetry(db: Connection) -> dict[str, int]:
     with db.write():
         for table, columns in TELEMETRY.items():
             for column in columns:
-                found[f"{table}.{column}"] = db.change(
-                    f"UPDATE {table} SET {column} = ? WHERE {column} > ?", now, latest
-                )
+                sql = f"UPDATE {table} SET {column} = ? WHERE {column} > ?"
+                found[f"{table}.{column}"] = db.change(sql, now, latest)
         # These go by day and hour, and a row of today may be there already: rows in the future cannot be moved.
         for table in ("seen", "intake", "crash_counts", "downloads"):
             found[table] = db.change(f"DELETE FROM {table} WHERE day > ?", tomorrow)

@@ -291,11 +291,8 @@ def _backup(config: Config) -> Iterator[Line]:
     where = litestream.replica_dir or "BACKUP_URL"
     if not files:
         fresh = not db.has_tables(config.database_path)
-        yield Line(
-            "ok" if fresh else "warn",
-            "replica",
-            f"nothing is in {where} yet; the portal makes it when it runs",
-        )
+        detail = f"nothing is in {where} yet; the portal makes it when it runs"
+        yield Line("ok" if fresh else "warn", "replica", detail)
         return
     newest = max(str(each["timestamp"]) for each in files)
     yield about.ok(

@@ -227,10 +227,8 @@ class FrontEnd:
                 raise Refused("copy_damaged", f"The copy is damaged: {fault}")
             beat = heartbeat.read(db)
             if beat is None:
-                raise Refused(
-                    "no_heartbeat",
-                    "The primary has not written a heartbeat yet; it does every 10 s.",
-                )
+                detail = "The primary has not written a heartbeat yet; it does every 10 s."
+                raise Refused("no_heartbeat", detail)
             if differences := beat.differences(self.env.config):
                 raise Refused("settings_differ", "; ".join(differences) + ": make them the same.")
             return _Found(beat, _marks(db), published_rows(db))

@@ -60,14 +60,12 @@ def beat(env: Context) -> None:
         return
     db = env.db.connection()
     with db.write():
-        db.change(
+        sql = (
             "INSERT INTO heartbeat (id, beaten_at, settings, started) VALUES (1, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET beaten_at = excluded.beaten_at,"
-            " settings = excluded.settings, started = excluded.started",
-            db.now,
-            json.dumps(settings_of(env.config)),
-            env.state(_Start).id,
+            " settings = excluded.settings, started = excluded.started"
         )
+        db.change(sql, db.now, json.dumps(settings_of(env.config)), env.state(_Start).id)
 
 
 def read(db: Connection) -> Heartbeat | None:

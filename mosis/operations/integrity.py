@@ -36,7 +36,8 @@ def check(env: Context, *, quick: bool = False) -> None:
     found = faults(env.db.path, quick=quick) if env.db.path.exists() else []
     if found:
         env.db.found_damage(found[0])
-    log.info(
+    log.log(
+        logging.DEBUG if quick and not found else logging.INFO,
         "database checked",
         extra={
             "quick": quick,
@@ -50,9 +51,8 @@ def notify_administrators(env: Context) -> None:
     """Mail the administrators what is wrong."""
     addresses = {env.config.admin_email} if env.config.admin_email else set()
     with contextlib.suppress(Exception):  # these rows themselves may be damaged
-        rows = env.db.connection().all(
-            "SELECT email FROM developers WHERE role = 'admin' AND suspended = 0 AND email IS NOT NULL"
-        )
+        sql = "SELECT email FROM developers WHERE role = 'admin' AND suspended = 0 AND email IS NOT NULL"
+        rows = env.db.connection().all(sql)
         addresses |= {email for (email,) in rows}
     text = TEXT.format(url=env.config.base_url, damage=env.db.damage)
     for address in sorted(addresses):

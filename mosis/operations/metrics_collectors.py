@@ -1,5 +1,4 @@
-"""Collectors for /metrics: the counters of the process, and readings of databases, disks and the
-kernel at each scrape."""
+"""Collectors for /metrics: counters, and readings of databases, disks and the kernel."""
 
 import os
 import time
@@ -111,10 +110,8 @@ def families(env: Context) -> Iterator[Family]:
 def database(db: Connection) -> Iterator[Family]:
     """The job queue, and versions in states that need attention."""
     now = db.clock.now()
-    waiting, due, oldest = db.one(
-        "SELECT count(*), count(*) FILTER (WHERE run_at <= ?1), min(run_at) FROM jobs WHERE state = 'waiting'",
-        now,
-    )
+    sql = "SELECT count(*), count(*) FILTER (WHERE run_at <= ?1), min(run_at) FROM jobs WHERE state = 'waiting'"
+    waiting, due, oldest = db.one(sql, now)
     states = dict(
         db.all("SELECT state, count(*) FROM jobs WHERE state IN ('done', 'dead') GROUP BY state")
     )

@@ -327,9 +327,8 @@ class Mover:
 
     def _is_named(self, row: Row) -> bool:
         """Whether the package is still wanted: its row may have been removed meanwhile."""
-        return self.env.db.connection().has(
-            "SELECT 1 FROM versions WHERE id = ? AND package_removed_at IS NULL", row.id
-        )
+        sql = "SELECT 1 FROM versions WHERE id = ? AND package_removed_at IS NULL"
+        return self.env.db.connection().has(sql, row.id)
 
     def _count(self, row: Row) -> None:
         with self._lock:
@@ -356,8 +355,7 @@ class Mover:
             )
 
     def _require_drill(self, target: str) -> None:
-        """Raises MoveError unless the last drill passed, read packages at the target, and was made
-        after the last copy."""
+        """Raises MoveError unless the last drill passed, at the target, after the last copy."""
         rows = self.env.db.connection().all(
             "SELECT action, details FROM audit WHERE action IN ('backup.drill', 'packages.moved')"
             " ORDER BY number DESC LIMIT 1"

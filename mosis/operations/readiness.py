@@ -113,8 +113,7 @@ def _reason(pointer: str, code: str, detail: str) -> dict[str, Any]:
 
 
 def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
-    """The write lock can be acquired, and the open file is still the one at its path. Nothing is
-    written, so nothing has to be flushed."""
+    """The write lock can be acquired, and the open file is at its path. Nothing is written."""
     name = pointer.strip("/")
     if database.damage is not None:
         yield _reason(
@@ -144,11 +143,8 @@ def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
 def _disk(env: Context, free: int) -> Iterator[dict[str, Any]]:
     reserve = env.files.reserve_bytes
     if free < reserve:
-        yield _reason(
-            "/disk",
-            "disk_low",
-            f"{free >> 20} MiB are free of {reserve >> 20} MiB reserved: uploads are refused.",
-        )
+        detail = f"{free >> 20} MiB are free of {reserve >> 20} MiB reserved: uploads are refused."
+        yield _reason("/disk", "disk_low", detail)
 
 
 def _bucket(env: Context) -> Iterator[dict[str, Any]]:
@@ -163,12 +159,10 @@ def _bucket(env: Context) -> Iterator[dict[str, Any]]:
 
 
 def queue_age_seconds(env: Context) -> int:
-    """How long the job that has been due longest has waited, in seconds; 0 if none is due or the
-    database cannot be read."""
+    """How long the job that is due longest has waited, in seconds; 0 if none, or unreadable."""
     try:
-        due = env.db.connection().value(
-            "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND run_at <= ?", env.clock.now()
-        )
+        sql = "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND run_at <= ?"
+        due = env.db.connection().value(sql, env.clock.now())
     except Exception:  # reported by _database
         return 0
     return max(0, int(env.clock.time()) - seconds(due)) if due else 0
@@ -176,11 +170,8 @@ def queue_age_seconds(env: Context) -> int:
 
 def _queue(age: int) -> Iterator[dict[str, Any]]:
     if age > QUEUE_SECONDS:
-        yield _reason(
-            "/queue",
-            "queue_stuck",
-            f"A job has been due for {age} seconds: no worker runs, or it cannot keep up.",
-        )
+        detail = f"A job has been due for {age} seconds: no worker runs, or it cannot keep up."
+        yield _reason("/queue", "queue_stuck", detail)
 
 
 def _clock(env: Context) -> Iterator[dict[str, Any]]:
@@ -204,8 +195,5 @@ def _replica(state: State | None) -> Iterator[dict[str, Any]]:
     if not state.running:
         yield _reason("/replica", "replica_stopped", f"Litestream does not run; {why}.")
     if state.behind_seconds > BEHIND_SECONDS:
-        yield _reason(
-            "/replica",
-            "replica_behind",
-            f"Commits have waited {state.behind_seconds:.0f} s for the replica; {why}.",
-        )
+        detail = f"Commits have waited {state.behind_seconds:.0f} s for the replica; {why}."
+        yield _reason("/replica", "replica_behind", detail)

@@ -41,8 +41,7 @@ class LastSeen:
         return time.monotonic() >= self._next
 
     def store(self, value: str, warning: str) -> None:
-        """Replace the value, and log the warning, if none was stored for an hour. On a full disk it is
-        lost."""
+        """Replace the value, and log the warning, once an hour. Lost on a full disk."""
         with self._lock:
             if not self.is_due:
                 return
@@ -104,8 +103,7 @@ class ProxyWatch:
 
 
 def host_warning(config: Config) -> str:
-    """What the last other host of the last seven days means, and what to do; empty if there was none
-    or BASE_URL names it by now."""
+    """What the last other host of the last seven days means, and what to do; or empty."""
     name = _last_host(config).value()
     expected = urlsplit(config.base_url).hostname
     return _host_warning(config, name) if name and name != expected else ""

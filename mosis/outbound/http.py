@@ -113,8 +113,7 @@ def complaint(url: str, *, private: bool = False) -> str | None:
 
 
 def _written_out(host: str) -> str | None:
-    """The IP address, if the host is one; includes the forms that resolvers accept, such as
-    0177.0.0.1 and 2130706433."""
+    """The IP address, if the host is one, also as resolvers read 0177.0.0.1 or 2130706433."""
     with suppress(OSError):
         return socket.inet_ntoa(socket.inet_aton(host))
     with suppress(ValueError):
@@ -123,8 +122,7 @@ def _written_out(host: str) -> str | None:
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = False) -> int:
-    """POST the body and return the response status. With `private`, any address is allowed. Raises
-    Unreachable."""
+    """POST the body; the response status. `private`: any address is allowed. Raises Unreachable."""
     if wrong := complaint(url, private=private):
         raise Unreachable(wrong)
     request = _Request("POST", urlsplit(url), body, headers)
@@ -219,8 +217,7 @@ def _words(error: Exception) -> str:
 
 
 def _connected(request: _Request, private: bool, deadline: float) -> socket.socket:
-    """A connection to the first of the name's addresses that accepts one. Raises Unreachable,
-    OSError."""
+    """A connection to the name's first address that accepts one. Raises Unreachable, OSError."""
     host, port = str(request.url.hostname), request.port
     if request.proxy is not None:
         host, port = str(request.proxy.hostname), request.proxy.port or 80

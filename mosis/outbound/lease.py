@@ -64,8 +64,7 @@ def boot_id() -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the object says. `renewal` is random, so that each renewal has another entity tag; `boot`
-    is the holder's `boot_id`."""
+    """The object's content; `renewal` is random, for another entity tag; `boot`: `boot_id`."""
 
     holder: str
     host: str
@@ -207,8 +206,7 @@ class Lease:
 
     @cached_property
     def holder(self) -> str:
-        """The identity of this data folder. A copy of the folder has another one: the file names its
-        own inode."""
+        """The identity of this data folder; a copy has another one: the file names its inode."""
         path = self.folder / "holder"
         try:
             identity, inode = path.read_text(encoding="ascii").split()

@@ -92,9 +92,7 @@ class Mailer:
         """Send the message if `is_wanted` returns true. It is called immediately before sending,
         and for the folder also afterwards, so that an account erased meanwhile leaves no mail. The
         same message must have the same `message_id`, so that a mailbox can recognize a repetition.
-
-        Raises OSError or smtplib.SMTPException if the server does not accept it.
-        """
+        Raises OSError or smtplib.SMTPException if the server does not accept it."""
         if not is_wanted():
             return
         from email.headerregistry import Address
@@ -162,8 +160,7 @@ class Mailer:
                 )
 
     def try_out(self, to: str) -> str | None:
-        """The reason why the server would refuse a message to this address, or None; nothing is
-        sent."""
+        """Why the server would refuse a message to this address, or None; nothing is sent."""
         import smtplib
 
         try:

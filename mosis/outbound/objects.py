@@ -69,8 +69,7 @@ class ObjectMissing(ObjectError):
 
 
 class ObjectChanged(ObjectError):
-    """`replace` or `get`: the object is not the one with this entity tag. After a broken connection
-    the new one can be one's own."""
+    """The object has another entity tag; after a broken connection perhaps by one's own request."""
 
 
 class BucketUnavailable(ObjectError):
@@ -103,8 +102,7 @@ class Stored:
 
 
 def parse(url: str) -> Address:
-    """The parts of `s3://BUCKET/PREFIX?endpoint=URL&region=NAME&force-path-style=true`. Raises
-    ValueError with what to write."""
+    """`s3://BUCKET/PREFIX?endpoint=URL&region=NAME&force-path-style=true`. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme != "s3" or not _BUCKET.fullmatch(parts.netloc):
         raise ValueError("must be s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION")
@@ -122,9 +120,8 @@ def parse(url: str) -> Address:
     style = given.get("force-path-style", "true" if endpoint else "false").lower()
     region = given.get("region") or "us-east-1"
     if style not in ("true", "false") or not _REGION.fullmatch(region):
-        raise ValueError(
-            "must have a region such as eu-central-1, and force-path-style true or false"
-        )
+        detail = "must have a region such as eu-central-1, and force-path-style true or false"
+        raise ValueError(detail)
     return Address(parts.netloc, prefix, endpoint, region, style == "true")
 
 
@@ -204,8 +201,7 @@ class Bucket:
         return self._put(name, content, "create")
 
     def put(self, name: str, data: bytes) -> str:
-        """Store an object, in place of one of this name; the new entity tag. Raises
-        BucketUnavailable."""
+        """Store an object, or replace it; the new entity tag. Raises BucketUnavailable."""
         return self._put(name, data, "overwrite")
 
     def upload(self, name: str, pieces: Iterable[bytes]) -> None:
@@ -229,8 +225,7 @@ class Bucket:
         return self._put(name, data, {"e_tag": etag})
 
     def get(self, name: str, limit_bytes: int = 64 << 20) -> tuple[bytes, str]:
-        """The whole object and its entity tag. Raises ObjectMissing, BucketUnavailable, and
-        ObjectError if it is larger than the limit."""
+        """The whole object and its tag. Raises ObjectMissing, BucketUnavailable, ObjectError."""
         import obstore
 
         with _errors(self, name):
@@ -271,8 +266,7 @@ class Bucket:
             return _stored(obstore.head(self._store_for(0), _checked(name)))
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
-        """The objects in this folder and below it, a thousand in each request. Raises
-        BucketUnavailable."""
+        """The objects in this folder and below, a thousand a request. Raises BucketUnavailable."""
         import obstore
 
         with _errors(self, prefix or "list"):
@@ -287,8 +281,7 @@ class Bucket:
             obstore.delete(self._store_for(0), _checked(name))
 
     def signed_url(self, name: str, seconds: int) -> str:
-        """An address that anybody can GET, with ranges, for this time; computed without a request.
-        Raises BucketUnavailable."""
+        """An address that anybody can GET for this time; made locally. Raises BucketUnavailable."""
         import obstore
 
         with _errors(self, name):
@@ -302,8 +295,7 @@ class Bucket:
             )
 
     def check(self) -> None:
-        """One request that needs the bucket and the credentials. Raises BucketUnavailable with the
-        reason."""
+        """A request that needs bucket and credentials. Raises BucketUnavailable with the reason."""
         import obstore
 
         with _errors(self, "list"):

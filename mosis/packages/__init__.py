@@ -35,8 +35,7 @@ _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
 @dataclass(frozen=True)
 class Package:
-    """A package that passed inspection: its manifest, its files {name: {size_bytes, sha256}} and
-    its signing key."""
+    """An inspected package: manifest, files {name: {size_bytes, sha256}} and signing key."""
 
     package_id: str
     version: str
@@ -63,10 +62,8 @@ def inspect(path: Path, *, package_id: str, keys: Mapping[str, bytes]) -> Packag
     except Unreadable as error:
         raise _rejected([error.finding]) from error
     except OSError as error:
-        raise Unavailable(
-            "package_unavailable",
-            "The package cannot be read from the disk; upload it again later.",
-        ) from error
+        detail = "The package cannot be read from the disk; upload it again later."
+        raise Unavailable("package_unavailable", detail) from error
     if package is None:
         raise _rejected(inspection.findings)
     return package
@@ -82,16 +79,13 @@ def read_file(package: Path | BinaryIO, name: str, limit_bytes: int = 10 << 20) 
 
 def is_signed_by(package: Path | BinaryIO, raw_key: bytes) -> bool:
     """Whether this package, which was inspected before, is signed with this key (32 raw bytes).
-
-    Raises Unavailable `package_unavailable` if the package cannot be read any more.
-    """
+    Raises Unavailable `package_unavailable` if the package cannot be read any more."""
     try:
         found = signatures.read_signature(read_file(package, signatures.SIGNATURE))
         message = read_file(package, signatures.DIGESTS)
     except (Unreadable, KeyError, OSError) as error:
-        raise Unavailable(
-            "package_unavailable", "The package of this version cannot be read; upload it again."
-        ) from error
+        detail = "The package of this version cannot be read; upload it again."
+        raise Unavailable("package_unavailable", detail) from error
     return found is not None and signatures.verify(raw_key, found, message)
 
 
@@ -140,8 +134,7 @@ class _Inspection:
         )
 
     def _digests(self, limits: Mapping[str, int]) -> dict[str, bytes]:
-        """The SHA-256 of every readable file. The contents of the small files that are needed, and
-        the headers of all PNGs, are stored."""
+        """The SHA-256 of every readable file; needed small files, and PNG headers, are stored."""
         digests = {}
         for name, member in self.archive.members.items():
             digest, start, size = hashlib.sha256(), bytearray(), 0
@@ -174,11 +167,8 @@ class _Inspection:
             )
             self._find("manifest_missing", "There is no manifest.json." + hint)
         elif content is not None and len(content) > MANIFEST_BYTES:
-            self._find(
-                "manifest_too_large",
-                f"manifest.json may have at most {MANIFEST_BYTES} bytes.",
-                "manifest.json",
-            )
+            detail = f"manifest.json may have at most {MANIFEST_BYTES} bytes."
+            self._find("manifest_too_large", detail, "manifest.json")
         elif content is not None:
             try:
                 manifest = load_json(content)
@@ -216,11 +206,8 @@ class _Inspection:
             self._find("digests_missing", f"There is no readable {signatures.DIGESTS}.")
             return
         if len(content) > signatures.DIGESTS_BYTES:
-            self._find(
-                "digests_malformed",
-                f"It may have at most {signatures.DIGESTS_BYTES} bytes.",
-                signatures.DIGESTS,
-            )
+            detail = f"It may have at most {signatures.DIGESTS_BYTES} bytes."
+            self._find("digests_malformed", detail, signatures.DIGESTS)
             return
         listed, findings = signatures.read_digests(content)
         self.findings += findings
@@ -246,11 +233,8 @@ class _Inspection:
                 signatures.SIGNATURE,
             )
         elif not keys:
-            self._find(
-                "no_signing_key",
-                "Register the public key first: POST /v1/signing-keys.",
-                signatures.SIGNATURE,
-            )
+            detail = "Register the public key first: POST /v1/signing-keys."
+            self._find("no_signing_key", detail, signatures.SIGNATURE)
         elif message is not None:
             for key_id, raw in keys.items():
                 if signatures.verify(raw, signature, message):
@@ -259,8 +243,7 @@ class _Inspection:
         return None
 
     def _check_certificate(self, keys: Mapping[str, bytes]) -> None:
-        """CERT.PEM has no digest, so its content must be implied by the signature: it must be one
-        of these keys."""
+        """CERT.PEM has no digest, so the signature must imply it: it must be one of these keys."""
         content = self._contents.get(signatures.CERTIFICATE)
         if (
             keys

@@ -59,17 +59,11 @@ class Archive:
 
     def blocks(self, member: Entry) -> Iterator[bytes]:
         """The content of a file, decompressed in small blocks, never more than its header states
-        and the limits allow.
-
-        Raises Unreadable (`zip_damaged`), after the last block at the latest, if it differs from
-        the headers.
-        """
+        and the limits allow. Raises Unreadable (`zip_damaged`), after the last block at the latest,
+        if it differs from the headers."""
         if member.size_bytes > FILE_BYTES:
-            raise Unreadable(
-                "file_too_large",
-                f"{member.size_bytes} bytes unpacked, {FILE_BYTES} are allowed.",
-                member.name,
-            )
+            detail = f"{member.size_bytes} bytes unpacked, {FILE_BYTES} are allowed."
+            raise Unreadable("file_too_large", detail, member.name)
         crc, size = 0, 0
         for block in self._stored(member) if member.method == STORED else self._inflated(member):
             size += len(block)
@@ -86,15 +80,11 @@ class Archive:
             )
 
     def read(self, name: str, limit_bytes: int = FILE_BYTES) -> bytes:
-        """A whole file. Raises KeyError if it does not exist, Unreadable if it is damaged or larger
-        than the limit."""
+        """A whole file. Raises KeyError, or Unreadable if it is damaged or beyond the limit."""
         member = self.members[name]
         if member.size_bytes > limit_bytes:
-            raise Unreadable(
-                "file_too_large",
-                f"{member.size_bytes} bytes; at most {limit_bytes} are allowed here.",
-                name,
-            )
+            detail = f"{member.size_bytes} bytes; at most {limit_bytes} are allowed here."
+            raise Unreadable("file_too_large", detail, name)
         return b"".join(self.blocks(member))
 
     def _stored(self, member: Entry) -> Iterator[bytes]:
@@ -121,20 +111,17 @@ class Archive:
                     break  # once more after the last byte, because zlib may have held back output
                 pending = inflate.unconsumed_tail
         except zlib.error as error:
-            raise Unreadable(
-                "zip_damaged", "The compressed data is damaged; pack the file again.", member.name
-            ) from error
+            detail = "The compressed data is damaged; pack the file again."
+            raise Unreadable("zip_damaged", detail, member.name) from error
         if not inflate.eof or inflate.unused_data or position != end:
-            raise Unreadable(
-                "zip_damaged",
+            detail = (
                 "The compressed data ends at another place than the headers state; "
-                "pack the archive again.",
-                member.name,
+                "pack the archive again."
             )
+            raise Unreadable("zip_damaged", detail, member.name)
 
     def _add_folder(self, entry: Entry) -> None:
-        """Validate the entry of a directory. It adds nothing to the paths of files: it has no
-        content and is not listed."""
+        """Validate the entry of a directory; it adds no path, has no content and is not listed."""
         name, mode = entry.name, entry.external >> 16
         self.findings += check_path(name[:-1], name)
         if stat.S_IFMT(mode) not in (0, stat.S_IFDIR):
@@ -162,11 +149,8 @@ class Archive:
             self._find("path_duplicate", f"{name!r} is in the archive twice.", name)
         self.members[name] = entry
         if entry.size_bytes > FILE_BYTES:
-            self._find(
-                "file_too_large",
-                f"{name!r} has {entry.size_bytes} bytes unpacked, {FILE_BYTES} are allowed.",
-                name,
-            )
+            detail = f"{name!r} has {entry.size_bytes} bytes unpacked, {FILE_BYTES} are allowed."
+            self._find("file_too_large", detail, name)
         if entry.size_bytes > RATIO_FROM_BYTES and entry.size_bytes > RATIO * max(
             1, entry.packed_bytes
         ):

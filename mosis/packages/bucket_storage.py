@@ -235,8 +235,7 @@ class BucketFiles(Files):
         name: str = "",
         turn: Turn = JOBS,
     ) -> BinaryIO | None:
-        """As `Files.find`; waits for the bucket if the file is not on this machine. Raises
-        Unavailable if it does not answer."""
+        """As `Files.find`; waits for the bucket if the file is not here. Raises Unavailable."""
         file = self.find_here(path, size_bytes, sha256, anew=anew)
         if file is None and name:
             for _ in range(3):  # it can be evicted before it is opened
@@ -258,8 +257,7 @@ class BucketFiles(Files):
         return super().find(path, size_bytes, sha256, anew=anew)
 
     def verify(self, path: Path, size_bytes: int, sha256: str, name: str = "") -> None:
-        """Read the object in the bucket, whole, or the local file while it is not moved. Raises
-        Unavailable."""
+        """Read the object, whole, or the local file while it is not moved. Raises Unavailable."""
         if not name or (not self.writes and path.exists()):
             return super().verify(path, size_bytes, sha256)
         try:

@@ -58,8 +58,7 @@ class Fetch:
             resume()
 
     def subscribe(self, resume: Callable[[], None]) -> Callable[[], None]:
-        """Call `resume` once when it is done, maybe at once. Returns a function that ends the
-        subscription."""
+        """Call `resume` once when it is done, maybe now; returns how to end the subscription."""
 
         def end() -> None:
             with self._lock:

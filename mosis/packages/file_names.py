@@ -24,8 +24,7 @@ _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin|conout|clock|(?:com|lpt)[0-9])\Z
 
 
 def check_path(path: str, name: str) -> Iterator[Finding]:
-    """What is wrong with the path of an entry; `name` is its name in the archive (that of a
-    directory ends with a slash)."""
+    """What is wrong with the path of an entry; `name` ends with a slash for a directory."""
     segments = path.split("/")
     if len(path.encode()) > PATH_BYTES or len(segments) > PATH_LEVELS:
         detail = f"{name[:80]!r}: at most {PATH_BYTES} bytes and {PATH_LEVELS} levels are allowed."
@@ -64,8 +63,7 @@ def _is_allowed(character: str) -> bool:
 
 
 def _segment_problem(segment: str) -> str | None:
-    """The rules apply to the compatibility form (NFKC) too, because some file systems and fonts do
-    not distinguish it."""
+    """The rules apply to the form NFKC too, which some file systems do not distinguish."""
     plain = unicodedata.normalize("NFKC", segment)
     if segment in ("", ".", ".."):
         return "empty segments, '.' and '..' are not allowed."

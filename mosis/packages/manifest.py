@@ -88,8 +88,7 @@ def is_version(text: str) -> bool:
 
 
 def version_key(text: str) -> tuple[Any, ...]:
-    """A sort key by precedence (semver.org, section 11); build metadata is ignored. Raises
-    ValueError."""
+    """A sort key by precedence (semver.org, 11), without build metadata. Raises ValueError."""
     found = VERSION.match(text) if len(text) <= LONGEST_VERSION else None
     if found is None:
         raise ValueError(f"not a semantic version: {text[:80]!r}")
@@ -151,11 +150,8 @@ def _semantic_version(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator
     if not isinstance(value, str):
         yield _type(at, "a string")
     elif not is_version(value):
-        yield _finding(
-            at,
-            "wrong_format",
-            f"This must be a semantic version of at most {LONGEST_VERSION} characters, such as 1.4.0 or 2.0.0-beta.1.",
-        )
+        detail = f"This must be a semantic version of at most {LONGEST_VERSION} characters, such as 1.4.0 or 2.0.0-beta.1."
+        yield _finding(at, "wrong_format", detail)
 
 
 def _code(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:

@@ -85,8 +85,7 @@ def _file(endings: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _pattern(pattern: str) -> dict[str, str]:
-    """A regular expression that Python matches from the start, in the syntax of ECMA-262 with the
-    flag u."""
+    """A regular expression of Python, matched from the start, in ECMA-262 with the flag u."""
     literal = re.sub(
         r"\\U([0-9a-f]{8})", lambda found: chr(int(found[1], 16)), pattern.removesuffix("\\Z")
     )

@@ -126,8 +126,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def updated(text: str) -> str:
-    """The page with its tables generated again. Raises ValueError if a heading or its table is
-    missing."""
+    """The page with new tables. Raises ValueError if a heading or its table is missing."""
     for heading, make in TABLES.items():
         pattern = re.compile(
             rf"(?ms)^(## {re.escape(heading)}\n(?:(?!^## ).)*?)^\|.*?(?=\n[^|]|\n?\Z)"

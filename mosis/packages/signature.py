@@ -188,8 +188,7 @@ def _unfolded(content: bytes) -> Iterator[tuple[int, str]]:
 
 
 def _joined(lines: list[bytes], number: int) -> str:
-    """A line and its continuations as text. They are joined as bytes first, because a continuation
-    may split a character."""
+    """A line and its continuations as text; joined as bytes, because one may split a character."""
     longest = FOLDED_LINE_BYTES if len(lines) > 1 else LINE_BYTES
     if max(map(len, lines)) > longest:
         detail = (

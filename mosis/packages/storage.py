@@ -63,14 +63,11 @@ class Files:
         self.incoming.mkdir(parents=True, exist_ok=True)
 
     def check_room(self, size_bytes: int, folder: Path | None = None) -> None:
-        """Raises Unavailable `no_space` if this many bytes in the packages directory (or another)
-        would use the reserve."""
+        """Raises Unavailable `no_space` if so many bytes here would use the reserve."""
         free, wanted = disk.free_bytes(folder or self.root), self.reserve_bytes + size_bytes
         if free < wanted and folder is not None:  # for the operator's own commands and jobs
-            raise Unavailable(
-                "no_space",
-                f"{folder} has {free >> 20} MiB free, and {(wanted >> 20) + 1} are needed: make room.",
-            )
+            detail = f"{folder} has {free >> 20} MiB free, and {(wanted >> 20) + 1} are needed: make room."
+            raise Unavailable("no_space", detail)
         if free < wanted:
             raise Unavailable(
                 "no_space",
@@ -81,11 +78,9 @@ class Files:
     def receive(
         self, body: Readable, limit_bytes: int, expected_bytes: int | None = None
     ) -> Received:
-        """Copy a body into incoming/, counting and hashing it, and flush the file.
-
-        Raises LimitReached `too_large`, Malformed if less than `expected_bytes` arrived,
-        Unavailable `no_space` or `package_unavailable` (a directory that cannot be written).
-        """
+        """Copy a body into incoming/, counting and hashing it, and flush the file. Raises
+        LimitReached `too_large`, Malformed if less than `expected_bytes` arrived, Unavailable
+        `no_space` or `package_unavailable` (a directory that cannot be written)."""
         # other servers store the body before they call the application
         self.check_upload(expected_bytes or 0)
         path = self.incoming / new_id()
@@ -95,11 +90,8 @@ class Files:
                 while block := body.read(BLOCK):
                     size += len(block)
                     if size > limit_bytes:
-                        raise LimitReached(
-                            "too_large",
-                            f"A package may have at most {limit_bytes} bytes.",
-                            limit_bytes=limit_bytes,
-                        )
+                        detail = f"A package may have at most {limit_bytes} bytes."
+                        raise LimitReached("too_large", detail, limit_bytes=limit_bytes)
                     digest.update(block)
                     _write_all(file, block)
                 if expected_bytes is not None and size != expected_bytes:
@@ -121,8 +113,7 @@ class Files:
         return self.root / developer_id / app_id / version / NAME
 
     def keep(self, received: Received, target: Path) -> None:
-        """Move a received file to its final name; called in the transaction, before its COMMIT.
-        Raises Unavailable."""
+        """Move a received file to its final name, before the COMMIT. Raises Unavailable."""
         try:
             unflushed = self._make_folder(target.parent)
             os.replace(received.path, target)
@@ -194,8 +185,7 @@ class Files:
         name: str = "",
         turn: Turn = JOBS,
     ) -> BinaryIO:
-        """The package, as `find`. Raises Unavailable `package_unavailable` and logs an error; never
-        returns wrong bytes."""
+        """The package, as `find`. Raises `package_unavailable`; never returns wrong bytes."""
         file = self.find(path, size_bytes, sha256, anew=anew, name=name, turn=turn)
         if file is None:
             log.error(
@@ -228,18 +218,14 @@ class Files:
                 break
 
     def sweep_incoming(self) -> int:
-        """Remove what a killed process left in incoming/; called at start, before the first upload.
-        Returns the number of files."""
+        """Remove what a killed process left in incoming/, before uploads; the number of files."""
         left = list(self.incoming.iterdir())
         for path in left:
             path.unlink(missing_ok=True)
         return len(left)
 
     def find_orphans(
-        self,
-        is_named: Callable[[Path], bool],
-        among: Iterable[Path] | None = None,
-        older_than_seconds: float = ORPHAN_AGE_SECONDS,
+        self, is_named: Callable[[Path], bool], among: Iterable[Path] | None = None
     ) -> list[Path]:
         """Orphans: packages that no row names (a row is committed after its file) and unfinished
         uploads, if they are a day old; all, or those `among` some. Under the write lock, where
@@ -249,7 +235,7 @@ class Files:
         for path in among or [*self.root.glob(f"*/*/*/{NAME}"), *self.incoming.iterdir()]:
             with suppress(FileNotFoundError):  # an upload that has just finished
                 # a date as far in the future is old too: the clock was ahead when it was written
-                if abs(now - path.stat().st_mtime) > older_than_seconds and (
+                if abs(now - path.stat().st_mtime) > ORPHAN_AGE_SECONDS and (
                     path.parent == self.incoming or not is_named(path)
                 ):
                     found.append(path)
@@ -272,17 +258,14 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def lost() -> Unavailable:
     """The error of a package that is not what was stored; the caller logs the reason."""
-    return Unavailable(
-        "package_unavailable",
-        "This package is missing or damaged; the operator finds it in the log.",
-    )
+    detail = "This package is missing or damaged; the operator finds it in the log."
+    return Unavailable("package_unavailable", detail)
 
 
 def _not_stored(error: OSError) -> Unavailable:
     if error.errno in _FULL:
-        return Unavailable(
-            "no_space", "The portal's disk is full; nothing was stored. Try again later."
-        )
+        detail = "The portal's disk is full; nothing was stored. Try again later."
+        return Unavailable("no_space", detail)
     log.error("packages folder not writable", extra={"reason": str(error)})
     return Unavailable(
         "package_unavailable",

@@ -56,8 +56,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry, as both of its headers describe it. Sizes are in bytes, positions count from the
-    beginning of the file."""
+    """One entry, as both headers describe it; sizes in bytes, positions from the start."""
 
     name: str
     method: int
@@ -106,9 +105,8 @@ def read_entries(file: BinaryIO, findings: list[Finding]) -> list[Entry]:
     if position != len(directory):
         raise Unreadable("not_a_zip", "The central directory has more bytes than entries.")
     if start != directory_start:
-        raise Unreadable(
-            "not_a_zip", "There are bytes between the last entry and the central directory."
-        )
+        detail = "There are bytes between the last entry and the central directory."
+        raise Unreadable("not_a_zip", detail)
     findings += _stray_records(file, size, directory_start, frozenset(places), entries)
     for mark, begin, end in _OTHER_FORMATS:
         file.seek(begin)
@@ -152,8 +150,7 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, int, int]:
 
 
 def _no_end_record(file: BinaryIO, size: int) -> Unreadable:
-    """Why the file does not end with an end record: it has a comment, other bytes follow, or it is
-    not a ZIP archive."""
+    """Why there is no end record: a comment, other bytes that follow, or not a ZIP archive."""
     start = max(0, size - _END.size - 0xFFFF)
     file.seek(start)
     tail = file.read(size - start)
@@ -182,8 +179,7 @@ def _comment(length: int) -> Unreadable:
 def _entry(
     file: BinaryIO, directory: bytes, position: int, start: int, limit: int, findings: list[Finding]
 ) -> tuple[Entry, int, int]:
-    """The entry at `position` of the directory, whose local header must be at `start`; (entry, next
-    position, next start)."""
+    """The entry at `position`, with its local header at `start`; (entry, next two positions)."""
     if len(directory) - position < _CENTRAL.size:
         raise Unreadable("not_a_zip", "The central directory is cut off.")
     fields = _Central._make(_CENTRAL.unpack_from(directory, position))
@@ -220,21 +216,15 @@ def _check_central(fields: _Central, name: str, start: int) -> None:
     if fields.flags & _ENCRYPTED:
         raise Unreadable("zip_encrypted", f"{name!r} is encrypted; pack it again without.", name)
     if fields.flags & ~_ALLOWED_FLAGS or fields.method not in (STORED, DEFLATED):
-        raise Unreadable(
-            "zip_method",
-            f"{name!r} uses a compression method that is not allowed; use deflate.",
-            name,
-        )
+        detail = f"{name!r} uses a compression method that is not allowed; use deflate."
+        raise Unreadable("zip_method", detail, name)
     if 0xFFFFFFFF in (fields.packed, fields.size, fields.offset) or fields.disk == 0xFFFF:
         raise Unreadable("zip64", _ZIP64, name)
     if fields.disk:
         raise Unreadable("zip_multi_disk", "The archive is split over several disks.", name)
     if fields.offset != start:
-        raise Unreadable(
-            "zip_overlap" if fields.offset < start else "not_a_zip",
-            f"{name!r} does not start where the entry before it ends.",
-            name,
-        )
+        detail = f"{name!r} does not start where the entry before it ends."
+        raise Unreadable("zip_overlap" if fields.offset < start else "not_a_zip", detail, name)
     if fields.method == STORED and fields.packed != fields.size:
         raise Unreadable("zip_headers_disagree", f"{name!r} is stored but has two sizes.", name)
 
@@ -320,8 +310,7 @@ def _name(raw: bytes, flags: int, findings: list[Finding]) -> str:
 
 
 def _is_timestamp(data: bytes) -> bool:
-    """0x5455: one byte of flags, then four bytes for each time; many writers put only the first
-    time into the directory."""
+    """0x5455: a byte of flags, four bytes per time; often only the first is in the directory."""
     if not data or data[0] & ~0b111:
         return False
     return len(data) in {1 + 4 * data[0].bit_count(), 1 + 4 * (data[0] & 1)}

@@ -135,8 +135,7 @@ def reset(env: Context, db: Connection, caller: Caller, token: str, new_password
 
 
 def invite(env: Context, db: Connection, caller: Caller, email: str) -> tuple[Ticket, str]:
-    """Mail an invitation to register with this address. Returns the email token's row and the
-    token. Raises Conflict `email_taken`."""
+    """Mail an invitation to register; its row and its token. Raises Conflict `email_taken`."""
     with db.write():
         if accounts.find_by_email(db, email):
             raise Conflict("email_taken", "An account with this address exists already.")
@@ -190,8 +189,7 @@ def _unverified(developer: Developer) -> Developer:
 
 
 def _owner(db: Connection, ticket: Ticket, *, has_address: bool = True) -> Developer:
-    """The account of an email token, if it still has the address, unless that is to change. Raises
-    Denied `invalid_token`."""
+    """The account of an email token, if the address is still its own. Raises `invalid_token`."""
     developer = accounts.get(db, ticket.developer_id or "")
     other = accounts.folded(developer.email) != accounts.folded(ticket.email)
     if developer.suspended or (has_address and other):
@@ -203,10 +201,8 @@ def request_email_change(
     env: Context, db: Connection, caller: Caller, email: str, password: str | None
 ) -> None:
     """Mail the links. Nothing changes before the change is confirmed. An address that was never
-    verified gets no link to undo: it may belong to somebody else.
-
-    Raises Denied `invalid_credentials`, Conflict `email_taken`.
-    """
+    verified gets no link to undo: it may belong to somebody else. Raises Denied
+    `invalid_credentials`, Conflict `email_taken`."""
     developer = accounts.get(db, caller.account)
     passwords.require(password, developer.password_hash, env.password_cost)
     with db.write():
@@ -224,20 +220,15 @@ def _confirm_email_change(
 ) -> None:
     """Give the account its new address, which thereby counts as verified. The link alone is not
     sufficient: its receiver may be another person, whose address somebody entered for their own
-    account.
-
-    Raises Denied `invalid_token`, `forbidden`, `unauthenticated` or `invalid_credentials`, Conflict
-    `email_taken`.
-    """
+    account. Raises Denied `invalid_token`, `forbidden`, `unauthenticated` or `invalid_credentials`,
+    Conflict `email_taken`."""
     ticket = email_tokens.read(env, db, token, "change")
     developer = _owner(db, ticket, has_address=False)
     email_tokens.check_session(caller, developer.id)
     if caller.developer_id is None:
         if password is None:
-            raise Denied(
-                "unauthenticated",
-                "Sign in to the account first, or send its password with the token.",
-            )
+            detail = "Sign in to the account first, or send its password with the token."
+            raise Denied("unauthenticated", detail)
         if not passwords.verify(password, developer.password_hash, env.password_cost):
             raise Denied("invalid_credentials", "This is not the password of the account.")
     with db.write():
@@ -252,10 +243,7 @@ def _confirm_email_change(
 def undo_email_change(env: Context, db: Connection, caller: Caller, token: str) -> None:
     """Give the account back to its previous mailbox: it has that address again and no password, and
     all its sessions, keys and other ways to sign in are revoked. A password-reset link is mailed
-    there.
-
-    Raises Denied `invalid_token`, Conflict `email_taken`.
-    """
+    there. Raises Denied `invalid_token`, Conflict `email_taken`."""
     with db.write():
         ticket = email_tokens.spend(env, db, token, "undo")
         developer = _owner(db, ticket, has_address=False)

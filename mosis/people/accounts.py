@@ -85,20 +85,17 @@ def get_by_email(db: Connection, email: str) -> Developer:
 def is_held(db: Connection, email: str, developer_id: str) -> bool:
     """Whether an account other than this one had this address until lately and can have it back; see
     `account_recovery.undo_email_change`."""
-    return db.has(
+    sql = (
         "SELECT 1 FROM tickets WHERE email = ? AND purpose = 'undo' AND developer_id <> ?"
-        " AND used_at IS NULL AND expires_at > ?",
-        email,
-        developer_id,
-        db.clock.now(),
+        " AND used_at IS NULL AND expires_at > ?"
     )
+    return db.has(sql, email, developer_id, db.clock.now())
 
 
 def has_address(db: Connection, developer_id: str, email: str) -> bool:
     """Whether the account has this address and is not suspended; an erased account has none."""
-    return db.has(
-        "SELECT 1 FROM developers WHERE id = ? AND email = ? AND suspended = 0", developer_id, email
-    )
+    sql = "SELECT 1 FROM developers WHERE id = ? AND email = ? AND suspended = 0"
+    return db.has(sql, developer_id, email)
 
 
 def folded(email: str) -> str:
@@ -109,13 +106,10 @@ def folded(email: str) -> str:
 
 
 def check_registration(env: Context, *, invited: bool = False) -> None:
-    """Raises Denied `registration_closed` if the operator allows no registration, or only by
-    invitation."""
+    """Raises Denied `registration_closed` if nobody may register, or only by invitation."""
     if env.config.registration == "closed" or (env.config.registration == "invite" and not invited):
-        raise Denied(
-            "registration_closed",
-            "Registration is closed on this portal; ask its operator for an account.",
-        )
+        detail = "Registration is closed on this portal; ask its operator for an account."
+        raise Denied("registration_closed", detail)
 
 
 def register(
@@ -127,11 +121,8 @@ def register(
     name: str,
     invitation: str | None = None,
 ) -> SignedIn:
-    """Create an account and sign in; a verification link is mailed.
-
-    Raises Invalid (password), Conflict `email_taken`, Denied `registration_closed`, `invalid_token`
-    (invitation).
-    """
+    """Create an account and sign in; a verification link is mailed. Raises Invalid (password),
+    Conflict `email_taken`, Denied `registration_closed`, `invalid_token` (invitation)."""
     check_registration(env, invited=invitation is not None)
     check_password(password, email)
     password_hash = passwords.make_hash(password, env.password_cost)
@@ -185,9 +176,8 @@ def login(env: Context, db: Connection, caller: Caller, email: str, password: st
         )
         or developer is None
     ):
-        raise Denied(
-            "invalid_credentials", "There is no account with this e-mail address and password."
-        )
+        detail = "There is no account with this e-mail address and password."
+        raise Denied("invalid_credentials", detail)
     new_hash = None
     if passwords.is_outdated(password, developer.password_hash or "", env.password_cost):
         new_hash = passwords.make_hash(password, env.password_cost)
@@ -256,9 +246,8 @@ def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
     once. Raises Denied `forbidden` if a device login tries to end other sessions."""
     account = caller.account
     if everywhere and caller.scopes is not None:
-        raise Denied(
-            "forbidden", "A device login can only end itself; sign in to end all sessions."
-        )
+        detail = "A device login can only end itself; sign in to end all sessions."
+        raise Denied("forbidden", detail)
     with db.write():
         if everywhere:
             revocation.end(db, account, revocation.SIGNED_OUT, "everywhere")
@@ -269,9 +258,8 @@ def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
 
 def end_session(db: Connection, session_id: str, reason: str) -> None:
     """End one session, in the running transaction."""
-    db.update(
-        "sessions", "id = ? AND ended_at IS NULL", session_id, ended_at=db.now, end_reason=reason
-    )
+    where = "id = ? AND ended_at IS NULL"
+    db.update("sessions", where, session_id, ended_at=db.now, end_reason=reason)
 
 
 def change(db: Connection, caller: Caller, changes: dict[str, Any]) -> Developer:
@@ -287,11 +275,8 @@ def change(db: Connection, caller: Caller, changes: dict[str, Any]) -> Developer
 
 def choose_mail(db: Connection, developer_id: str, choices: dict[str, bool]) -> None:
     """Switch the mail of some kinds of events on or off, in the running transaction."""
-    db.change(
-        "UPDATE developers SET mail_choices = json_patch(mail_choices, ?) WHERE id = ?",
-        json.dumps(choices),
-        developer_id,
-    )
+    sql = "UPDATE developers SET mail_choices = json_patch(mail_choices, ?) WHERE id = ?"
+    db.change(sql, json.dumps(choices), developer_id)
 
 
 def set_email(db: Connection, developer_id: str, email: str) -> None:
@@ -320,9 +305,8 @@ def promote(db: Connection, email: str, role: str) -> Developer:
 def check_another(caller: Caller, developer_id: str) -> None:
     """Raises Denied `forbidden` for the caller's own account."""
     if developer_id == caller.account:
-        raise Denied(
-            "forbidden", "Nobody changes their own role or suspension; ask another administrator."
-        )
+        detail = "Nobody changes their own role or suspension; ask another administrator."
+        raise Denied("forbidden", detail)
 
 
 def set_role(db: Connection, caller: Caller, developer_id: str, role: str) -> None:
@@ -350,8 +334,7 @@ def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: 
 
 
 def set_password(db: Connection, caller: Caller, developer_id: str, password_hash: str) -> None:
-    """Set a password, in the running transaction. Every session but the caller's ends, and the
-    owner is notified."""
+    """Set a password, in the running transaction; other sessions end, the owner is notified."""
     db.update("developers", "id = ?", developer_id, password_hash=password_hash)
     revocation.end(db, developer_id, revocation.SIGNED_OUT, "password", but=caller.session_id)
     audit.add(db, caller, "account.password_changed", developer_id, owner_id=developer_id)
@@ -371,25 +354,15 @@ def change_password(env: Context, db: Connection, caller: Caller, current: str, 
 
 def index(db: Connection, paging: PageRequest, query: str = "") -> Page[Developer]:
     """All accounts, newest first, for operators; `query` is a substring of address or name."""
-    return newest_first(
-        db,
-        Developer,
-        "(?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))",
-        query,
-        paging=paging,
-    )
+    where = "(?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))"
+    return newest_first(db, Developer, where, query, paging=paging)
 
 
 def sessions(db: Connection, caller: Caller, paging: PageRequest) -> Page[Session]:
     """The active sessions of the caller's account, newest first."""
+    where = "developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2 AND expires_at <= ?3"
     return newest_first(
-        db,
-        Session,
-        "developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2 AND expires_at <= ?3",
-        caller.account,
-        db.clock.now(),
-        _latest_expiry(db.clock),
-        paging=paging,
+        db, Session, where, caller.account, db.clock.now(), _latest_expiry(db.clock), paging=paging
     )
 
 
@@ -398,9 +371,8 @@ def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:
     Objects made by a device login end too. Raises NotFound."""
     account = caller.account
     with db.write():
-        if not db.value(
-            "SELECT 1 FROM sessions WHERE id = ? AND developer_id = ?", session_id, account
-        ):
+        sql = "SELECT 1 FROM sessions WHERE id = ? AND developer_id = ?"
+        if not db.value(sql, session_id, account):
             raise NotFound("session")
         end_session(db, session_id, "revoked")
         audit.add(db, caller, "session.revoked", session_id)

@@ -72,17 +72,14 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
         limited, expires_at = caller.apps, _end_within(db, caller, wanted.expires_at)
         if wanted.apps is not None:
             limited = frozenset(apps.with_role(db, caller, app, "viewer").id for app in wanted.apps)
-        live = db.value(
+        sql = (
             "SELECT count(*) FROM api_keys WHERE developer_id = ? AND revoked_at IS NULL"
-            " AND (expires_at IS NULL OR expires_at > ?)",
-            account,
-            db.now,
+            " AND (expires_at IS NULL OR expires_at > ?)"
         )
+        live = db.value(sql, account, db.now)
         if live >= MOST_ACTIVE:
-            raise Conflict(
-                "limit_reached",
-                f"An account may have {MOST_ACTIVE} active API keys; revoke one first.",
-            )
+            detail = f"An account may have {MOST_ACTIVE} active API keys; revoke one first."
+            raise Conflict("limit_reached", detail)
         key = ApiKey(
             new_id(),
             account,
@@ -116,26 +113,14 @@ def findings(
 
 def index(db: Connection, caller: Caller, paging: PageRequest) -> Page[ApiKey]:
     """The active API keys that the caller may see, newest first."""
-    return newest_first(
-        db,
-        ApiKey,
-        f"developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL",
-        caller.account,
-        _limited(caller),
-        paging=paging,
-    )
+    where = f"developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL"
+    return newest_first(db, ApiKey, where, caller.account, _limited(caller), paging=paging)
 
 
 def get(db: Connection, caller: Caller, key_id: str) -> ApiKey:
     """One active API key that the caller may see. Raises NotFound."""
-    return db.get(
-        ApiKey,
-        f"developer_id = ?1 AND {_SEEN} AND id = ?3 AND revoked_at IS NULL",
-        caller.account,
-        _limited(caller),
-        key_id,
-        what="API key",
-    )
+    where = f"developer_id = ?1 AND {_SEEN} AND id = ?3 AND revoked_at IS NULL"
+    return db.get(ApiKey, where, caller.account, _limited(caller), key_id, what="API key")
 
 
 def _limited(caller: Caller) -> str | None:
@@ -145,12 +130,8 @@ def _limited(caller: Caller) -> str | None:
 def revoke(db: Connection, caller: Caller, key_id: str) -> None:
     """Revoke a key and everything made with it, in the running transaction; the next request with
     any of them is refused. Safe to repeat. Raises NotFound."""
-    if not db.value(
-        f"SELECT 1 FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND id = ?3",
-        caller.account,
-        _limited(caller),
-        key_id,
-    ):
+    sql = f"SELECT 1 FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND id = ?3"
+    if not db.value(sql, caller.account, _limited(caller), key_id):
         raise NotFound("API key")
     if db.update("api_keys", "id = ? AND revoked_at IS NULL", key_id, revoked_at=db.now):
         audit.add(db, caller, "api_key.revoked", key_id)
@@ -159,9 +140,8 @@ def revoke(db: Connection, caller: Caller, key_id: str) -> None:
 
 def is_known(db: Connection, secret: str) -> bool:
     """Whether this is an API key of the portal, active or revoked."""
-    return tokens.is_key(secret) and db.has(
-        "SELECT 1 FROM api_keys WHERE hash = ?", tokens.key_hash(secret)
-    )
+    sql = "SELECT 1 FROM api_keys WHERE hash = ?"
+    return tokens.is_key(secret) and db.has(sql, tokens.key_hash(secret))
 
 
 def report(db: Connection, caller: Caller, secret: str) -> bool:
@@ -171,10 +151,8 @@ def report(db: Connection, caller: Caller, secret: str) -> bool:
     if not is_known(db, secret):
         return False
     with db.write():
-        row = db.one(
-            "SELECT id, developer_id, name, prefix, revoked_at FROM api_keys WHERE hash = ?",
-            tokens.key_hash(secret),
-        )
+        sql = "SELECT id, developer_id, name, prefix, revoked_at FROM api_keys WHERE hash = ?"
+        row = db.one(sql, tokens.key_hash(secret))
         if row is None:
             return False
         key_id, owner_id, name, prefix, revoked_at = row
@@ -197,11 +175,8 @@ def flush_uses(env: Context) -> None:
         with db.write():
             for use in uses:
                 key_id, _, minute = use.partition("|")
-                db.change(
-                    "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, ''), ?) WHERE id = ?",
-                    minute,
-                    key_id,
-                )
+                sql = "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, ''), ?) WHERE id = ?"
+                db.change(sql, minute, key_id)
     except BaseException:
         env.key_uses.put_back(uses)
         raise
@@ -211,12 +186,11 @@ def notify_of_expiring(env: Context) -> None:
     """Job: notify owners of keys that expire within a week, once for each key."""
     db = env.db.connection()
     with db.write():
-        ending = db.all(
+        sql = (
             "SELECT id, developer_id, name, prefix, expires_at FROM api_keys WHERE expires_at < ? AND expires_at > ?"
-            " AND revoked_at IS NULL AND notified_at IS NULL",
-            db.clock.now(NOTICE_SECONDS),
-            db.now,
+            " AND revoked_at IS NULL AND notified_at IS NULL"
         )
+        ending = db.all(sql, db.clock.now(NOTICE_SECONDS), db.now)
         for key_id, developer_id, name, prefix, expires_at in ending:
             db.update("api_keys", "id = ?", key_id, notified_at=db.now)
             events.add(
@@ -225,8 +199,7 @@ def notify_of_expiring(env: Context) -> None:
 
 
 def _end_within(db: Connection, caller: Caller, wanted: str | None) -> str | None:
-    """The expiry of a new key. It is not later than that of the key that makes it; otherwise a
-    leaked key could prolong itself."""
+    """The expiry of a new key, not after its maker's: a leaked key must not prolong itself."""
     limit: str | None = (
         db.value("SELECT expires_at FROM api_keys WHERE id = ?", caller.key_id)
         if caller.key_id
@@ -243,11 +216,8 @@ def _check_no_more_than(caller: Caller, wanted: NewKey) -> None:
         set(wanted.scopes) - (caller.scopes if caller.scopes is not None else set(SCOPES))
     )
     if more:
-        raise Denied(
-            "insufficient_scope",
-            f"A credential cannot grant more than it has; missing: {', '.join(more)}.",
-            scope=more[0],
-        )
+        detail = f"A credential cannot grant more than it has; missing: {', '.join(more)}."
+        raise Denied("insufficient_scope", detail, scope=more[0])
     if wanted.role != "developer" and (
         caller.session_id is None or caller.scopes is not None or not caller.has_role("admin")
     ):

@@ -124,10 +124,8 @@ def _caller_of_publisher(
         _TOKEN.format(column="token_hash"), tokens.key_hash(token), env.clock.now()
     )
     if not row:
-        raise Denied(
-            "invalid_token",
-            "This token of a trusted publisher has expired; exchange another ID token.",
-        )
+        detail = "This token of a trusted publisher has expired; exchange another ID token."
+        raise Denied("invalid_token", detail)
     return _of_publisher(row, address, client)
 
 

@@ -22,8 +22,7 @@ TOUCH_SECONDS = 3600  # resolution of `last_used_at`; avoids a write for each pa
 
 @dataclass(frozen=True)
 class BrowserSession:
-    """The caller of a request with a session cookie. `extended`: the expiry of the session was
-    moved, so the cookie must be set again."""
+    """The caller of a request with a session cookie; if `extended`, it must be set again."""
 
     caller: Caller
     extended: bool
@@ -57,8 +56,7 @@ def open_session(db: Connection, session_id: str) -> str:
 def find(
     env: Context, db: Connection, token: str, address: str, client: str
 ) -> BrowserSession | None:
-    """The active session with this token, or None. Use extends a session: it ends 30 days after its
-    last use."""
+    """The active session with this token, or None; it ends 30 days after its last use."""
     now, row = env.clock.now(), _row(env, db, token)
     if not row:
         return None

@@ -1,5 +1,4 @@
-"""Device login (RFC 8628): a client without a browser shows a code, which its user approves in a
-signed-in session."""
+"""Device login (RFC 8628): a client shows a code, which its user approves in a session."""
 
 import hashlib
 import json
@@ -89,13 +88,8 @@ def decide(
         login = find(db, user_code)
         if approve:
             second_factor.prove_if_on(env, db, caller, code)
-        db.change(
-            "UPDATE device_logins SET state = ?, developer_id = ?, made_by = ? WHERE id = ? AND state = 'waiting'",
-            "approved" if approve else "denied",
-            account,
-            caller.session_id,
-            login.id,
-        )
+        sql = "UPDATE device_logins SET state = ?, developer_id = ?, made_by = ? WHERE id = ? AND state = 'waiting'"
+        db.change(sql, "approved" if approve else "denied", account, caller.session_id, login.id)
         audit.add(
             db,
             caller,
@@ -113,11 +107,9 @@ def delete_expired(db: Connection, before: str) -> None:
 
 
 def poll(env: Context, db: Connection, caller: Caller, device_code: str) -> SignedIn:
-    """The client asks for its tokens; they are issued once, with the approved scopes.
-
-    Raises Malformed `authorization_pending`, `slow_down` (the interval grows by five seconds),
-    `access_denied`, `expired_token` (RFC 8628, section 3.5).
-    """
+    """The client asks for its tokens; they are issued once, with the approved scopes. Raises
+    Malformed `authorization_pending`, `slow_down` (the interval grows by five seconds),
+    `access_denied`, `expired_token` (RFC 8628, section 3.5)."""
     refusal: Malformed | None = None
     with db.write():
         login = db.find(DeviceLogin, "device_code_hash = ?", _hash(device_code))

@@ -82,13 +82,8 @@ class Ticket(Record, table="tickets"):
 def issue(db: Connection, purpose: str, email: str, developer_id: str | None = None) -> Ticket:
     """Create an email token and the job that mails it, in the running transaction. Earlier tokens
     for the same purpose become invalid."""
-    db.change(
-        "UPDATE tickets SET used_at = ? WHERE purpose = ? AND developer_id IS ? AND email = ? AND used_at IS NULL",
-        db.now,
-        purpose,
-        developer_id,
-        email,
-    )
+    sql = "UPDATE tickets SET used_at = ? WHERE purpose = ? AND developer_id IS ? AND email = ? AND used_at IS NULL"
+    db.change(sql, db.now, purpose, developer_id, email)
     expires_at = db.clock.now(LIFE_SECONDS[purpose])
     ticket = Ticket(new_id(), developer_id, purpose, email, db.now, expires_at, None)
     db.insert("tickets", **vars(ticket))
@@ -98,12 +93,10 @@ def issue(db: Connection, purpose: str, email: str, developer_id: str | None = N
 
 def cancel(db: Connection, purpose: str, developer_id: str) -> None:
     """Make an account's tokens for a purpose invalid, in the running transaction."""
-    db.change(
-        "UPDATE tickets SET used_at = ? WHERE developer_id = ? AND purpose = ? AND used_at IS NULL",
-        db.now,
-        developer_id,
-        purpose,
+    sql = (
+        "UPDATE tickets SET used_at = ? WHERE developer_id = ? AND purpose = ? AND used_at IS NULL"
     )
+    db.change(sql, db.now, developer_id, purpose)
 
 
 def delete_expired(db: Connection, before: str) -> None:
@@ -112,8 +105,7 @@ def delete_expired(db: Connection, before: str) -> None:
 
 
 def read(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
-    """The row of a valid token. Raises Denied `invalid_token` if it is used, expired or for another
-    purpose."""
+    """The row of a valid token. Raises Denied `invalid_token`, also for another purpose."""
     ticket = _get(db, tokens.read_ticket(env.secret, token))
     if ticket.purpose != purpose or ticket.used_at or _expired(env, ticket):
         raise Denied("invalid_token", "This link has been used or has expired; ask for a new one.")
@@ -133,8 +125,7 @@ def spend(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
 
 
 def mail(env: Context, ticket_id: str) -> None:
-    """Job: mail an email token, unless it or its account has ended. Safe to run twice: the message
-    has the same Message-ID."""
+    """Job: mail a token, unless it or its account has ended; twice with the same Message-ID."""
     db = env.db.connection()
     found = _find(db, ticket_id)
     if found is None or not _is_wanted(env, db, ticket_id):
@@ -175,22 +166,18 @@ def _ending(db: Connection, ticket: Ticket) -> str:
 
 
 def _is_wanted(env: Context, db: Connection, ticket_id: str) -> bool:
-    """Whether an email token is valid and its account can use it; checked immediately before the
-    mail is sent."""
+    """Whether a token is valid and of use to its account; checked just before it is mailed."""
     found = _find(db, ticket_id)
     if found is None or found.used_at or _expired(env, found):
         return False
+    sql = "SELECT 1 FROM developers WHERE id = ? AND (email = ? OR ?) AND suspended = 0"
     return found.developer_id is None or db.has(
-        "SELECT 1 FROM developers WHERE id = ? AND (email = ? OR ?) AND suspended = 0",
-        found.developer_id,
-        found.email,
-        found.purpose in ELSEWHERE,
+        sql, found.developer_id, found.email, found.purpose in ELSEWHERE
     )
 
 
 def check_session(caller: Caller, developer_id: str) -> None:
-    """Raises Denied `forbidden` for a caller who is signed in to another account, or with an API key
-    or a device login."""
+    """Raises Denied `forbidden` for a caller of another account, or without a session."""
     if caller.developer_id is None:
         return
     if caller.session_id is None or caller.scopes is not None:
@@ -200,8 +187,7 @@ def check_session(caller: Caller, developer_id: str) -> None:
 
 
 def _expired(env: Context, ticket: Ticket) -> bool:
-    """Whether it has expired. An expiry beyond the maximum lifetime counts too: it was set while
-    the clock was wrong."""
+    """Whether it has expired, also by an expiry that is too far ahead: the clock was wrong."""
     longest = env.clock.latest(LIFE_SECONDS[ticket.purpose])
     return not env.clock.now() < ticket.expires_at <= longest
 

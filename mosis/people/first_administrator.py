@@ -16,9 +16,8 @@ LIFE_SECONDS = 3600
 
 def exists(db: Connection) -> bool:
     """Whether the portal has an administrator."""
-    return db.has(
-        "SELECT EXISTS (SELECT 1 FROM developers WHERE role = 'admin' AND erased_at IS NULL)"
-    )
+    sql = "SELECT EXISTS (SELECT 1 FROM developers WHERE role = 'admin' AND erased_at IS NULL)"
+    return db.has(sql)
 
 
 def make_link(env: Context) -> str | None:
@@ -41,10 +40,8 @@ def create(
     env: Context, db: Connection, caller: Caller, token: str, email: str, password: str, name: str
 ) -> SignedIn:
     """Create the first administrator and sign in. The address counts as verified, because only the
-    operator can read the portal's output.
-
-    Raises Denied `invalid_token`, Invalid (password), Conflict `email_taken`.
-    """
+    operator can read the portal's output. Raises Denied `invalid_token`, Invalid (password),
+    Conflict `email_taken`."""
     _check(env, db, token)
     accounts.check_password(password, email)
     password_hash = passwords.make_hash(password, env.password_cost)
@@ -59,13 +56,11 @@ def create(
 
 def _check(env: Context, db: Connection, token: str) -> None:
     """Raises Denied `invalid_token` unless the token is valid and there is no administrator yet."""
-    good = db.value(
+    sql = (
         "SELECT EXISTS (SELECT 1 FROM setup_links WHERE token_hash = ? AND expires_at > ?"
-        " AND expires_at <= ?)",
-        _hash(token),
-        env.clock.now(),
-        env.clock.latest(LIFE_SECONDS),
+        " AND expires_at <= ?)"
     )
+    good = db.value(sql, _hash(token), env.clock.now(), env.clock.latest(LIFE_SECONDS))
     if not good or exists(db):
         raise Denied(
             "invalid_token",

@@ -38,8 +38,7 @@ class Identity(Record, table="identities"):
 
 @dataclass(frozen=True)
 class Pending(Record, table="oauth_states"):
-    """A started sign-in. If `session_id` is set, the identity will be linked to the account of that
-    session."""
+    """A started sign-in; with `session_id` to link the identity to that session's account."""
 
     browser_hash: str
     provider: str
@@ -59,9 +58,8 @@ def begin(
     them), Unavailable `provider_unavailable`."""
     provider = _provider(env, name)
     if caller.developer_id is not None and (caller.session_id is None or caller.scopes is not None):
-        raise Denied(
-            "forbidden", "This cannot be done with an API key or a limited session; sign in."
-        )
+        detail = "This cannot be done with an API key or a limited session; sign in."
+        raise Denied("forbidden", detail)
     browser = secrets.token_urlsafe(32)
     address = provider.address(_callback(env, name), oauth.ties(env.secret, browser))
     with db.write():
@@ -86,30 +84,21 @@ def spend(env: Context, db: Connection, name: str, browser: str, state: str) -> 
     if not tokens.same(state, oauth.ties(env.secret, browser).state):
         raise _not_begun()
     with db.write():
+        where = "browser_hash = ? AND provider = ? AND expires_at > ? AND expires_at <= ?"
         pending = db.find(
-            Pending,
-            "browser_hash = ? AND provider = ? AND expires_at > ? AND expires_at <= ?",
-            _hash(browser),
-            name,
-            db.now,
-            env.clock.latest(BEGUN_SECONDS),
+            Pending, where, _hash(browser), name, db.now, env.clock.latest(BEGUN_SECONDS)
         )
-        if pending is None or not db.change(
-            "UPDATE oauth_states SET stage = 'spent' WHERE browser_hash = ? AND stage = 'begun'",
-            pending.browser_hash,
-        ):
+        sql = "UPDATE oauth_states SET stage = 'spent' WHERE browser_hash = ? AND stage = 'begun'"
+        if pending is None or not db.change(sql, pending.browser_hash):
             raise _not_begun()
         return pending
 
 
 def give_back(db: Connection, pending: Pending) -> None:
-    """Undo `spend` because the provider was not asked, so that the same response can be presented
-    again."""
+    """Undo `spend`: the provider was not asked, so the same response may be presented again."""
     with db.write():
-        db.change(
-            "UPDATE oauth_states SET stage = 'begun' WHERE browser_hash = ? AND stage = 'spent'",
-            pending.browser_hash,
-        )
+        sql = "UPDATE oauth_states SET stage = 'begun' WHERE browser_hash = ? AND stage = 'spent'"
+        db.change(sql, pending.browser_hash)
 
 
 def answer(
@@ -139,12 +128,8 @@ def answer(
         elif developer.suspended:  # raised inside the transaction, so that linking is rolled back
             raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
         else:
-            db.change(
-                "UPDATE oauth_states SET stage = 'answered', developer_id = ?, expires_at = ? WHERE browser_hash = ?",
-                developer.id,
-                env.clock.now(ANSWERED_SECONDS),
-                pending.browser_hash,
-            )
+            sql = "UPDATE oauth_states SET stage = 'answered', developer_id = ?, expires_at = ? WHERE browser_hash = ?"
+            db.change(sql, developer.id, env.clock.now(ANSWERED_SECONDS), pending.browser_hash)
     if refusal is not None:
         raise refusal  # after the commit: this sign-in is spent
     return None
@@ -155,14 +140,11 @@ def collect(env: Context, db: Connection, caller: Caller, name: str, browser: st
     Malformed `oauth_state_invalid`, Denied `suspended`."""
     _provider(env, name)
     with db.write():
-        row = db.one(
+        sql = (
             "DELETE FROM oauth_states WHERE browser_hash = ? AND provider = ? AND stage = 'answered' AND expires_at > ?"
-            " AND expires_at <= ? RETURNING developer_id, session_id",
-            _hash(browser),
-            name,
-            db.now,
-            env.clock.latest(ANSWERED_SECONDS),
+            " AND expires_at <= ? RETURNING developer_id, session_id"
         )
+        row = db.one(sql, _hash(browser), name, db.now, env.clock.latest(ANSWERED_SECONDS))
         if row is None:
             raise _not_begun()
         developer_id, session_id = row
@@ -190,9 +172,8 @@ def resolve(
     known = db.find(Identity, "issuer = ? AND subject = ?", profile.issuer, profile.subject)
     if known is not None:
         if linking is not None and linking.id != known.developer_id:
-            raise Conflict(
-                "identity_taken", f"This identity at {name} belongs to another account already."
-            )
+            detail = f"This identity at {name} belongs to another account already."
+            raise Conflict("identity_taken", detail)
         db.update("identities", "id = ?", known.id, last_used_at=db.now)
         return accounts.get(db, known.developer_id)
     developer = linking or _with_address(db, name, profile)
@@ -232,17 +213,15 @@ def unlink(db: Connection, caller: Caller, name: str) -> None:
                 f"{name} is the only way to sign in to this account; link another "
                 "provider or set a password first.",
             )
-        db.change(
-            "DELETE FROM identities WHERE developer_id = ? AND provider = ?", developer.id, name
-        )
+        sql = "DELETE FROM identities WHERE developer_id = ? AND provider = ?"
+        db.change(sql, developer.id, name)
         audit.add(db, caller, "identity.unlinked", developer.id, provider=name)
 
 
 def providers_of(db: Connection, developer_id: str) -> list[str]:
     """The names of the providers linked to an account, in the order of linking."""
-    rows = db.all(
-        "SELECT provider FROM identities WHERE developer_id = ? ORDER BY id", developer_id
-    )
+    sql = "SELECT provider FROM identities WHERE developer_id = ? ORDER BY id"
+    rows = db.all(sql, developer_id)
     return list(dict.fromkeys(row[0] for row in rows))
 
 
@@ -254,11 +233,8 @@ def _with_address(db: Connection, name: str, profile: Profile) -> Developer | No
     if profile.email and profile.email_verified is None and developer is None:
         return None  # a new account, whose address is not verified here either
     if profile.email is None or not profile.email_verified:
-        raise Conflict(
-            "email_not_verified",
-            f"{name} has not verified your e-mail address; verify it there, or sign in here and link {name}.",
-            side="provider",
-        )
+        detail = f"{name} has not verified your e-mail address; verify it there, or sign in here and link {name}."
+        raise Conflict("email_not_verified", detail, side="provider")
     if developer is not None and not developer.email_verified:
         raise Conflict(
             "email_not_verified",
@@ -288,8 +264,7 @@ def _new(env: Context, db: Connection, caller: Caller, profile: Profile) -> Deve
 
 
 def _linking(env: Context, db: Connection, caller: Caller, pending: Pending) -> Developer | None:
-    """The account that an identity is being linked to. Raises Malformed if its session or account
-    has ended."""
+    """The account to link an identity to. Raises Malformed if it or its session has ended."""
     if pending.session_id is None:
         return None
     owner = db.value("SELECT developer_id FROM sessions WHERE id = ?", pending.session_id)
@@ -318,7 +293,5 @@ def _hash(browser: str) -> str:
 
 
 def _not_begun() -> Malformed:
-    return Malformed(
-        "oauth_state_invalid",
-        "This sign-in was not started in this browser, took longer than ten minutes or is complete; start again.",
-    )
+    detail = "This sign-in was not started in this browser, took longer than ten minutes or is complete; start again."
+    return Malformed("oauth_state_invalid", detail)

@@ -139,14 +139,11 @@ def erase(
         revocation.erase(db, developer.id)
         db.change("DELETE FROM events WHERE developer_id = ?", developer.id)
         db.change("DELETE FROM job_turns WHERE owner_id = ?", developer.id)
-        db.change(
+        sql = (
             "UPDATE developers SET email = ?, name = ?, email_verified = 0, role = 'developer', password_hash = NULL,"
-            " mail_choices = '{}', erased_at = ? WHERE id = ?",
-            f"erased-{developer.id}@invalid",
-            FORMER,
-            db.now,
-            developer.id,
+            " mail_choices = '{}', erased_at = ? WHERE id = ?"
         )
+        db.change(sql, f"erased-{developer.id}@invalid", FORMER, db.now, developer.id)
         audit.add(
             db,
             caller,
@@ -185,9 +182,8 @@ def _erase_traces(db: Connection, developer_id: str) -> None:
         f" instr(lower(last_error), lower({VERIFIED})))",
         developer_id,
     )
-    db.change(
-        f"DELETE FROM jobs WHERE arguments ->> 'email' = {VERIFIED} COLLATE NOCASE", developer_id
-    )
+    sql = f"DELETE FROM jobs WHERE arguments ->> 'email' = {VERIFIED} COLLATE NOCASE"
+    db.change(sql, developer_id)
     db.change(f"DELETE FROM tickets WHERE email = {VERIFIED}", developer_id)  # invitations
     db.change(f"DELETE FROM app_invitations WHERE email = {VERIFIED}", developer_id)
     for mentioned in MENTIONS:
@@ -207,9 +203,8 @@ def _erase_work(db: Connection, caller: Caller, developer_id: str, withdraw: boo
         if not app.published:
             apps.delete(db, caller, app)
             continue
-        for (version_string,) in db.all(
-            "SELECT DISTINCT version FROM versions WHERE app_id = ? AND released = 0", app.id
-        ):
+        sql = "SELECT DISTINCT version FROM versions WHERE app_id = ? AND released = 0"
+        for (version_string,) in db.all(sql, app.id):
             quotas.remove_later(db, app.home, app.id, version_string)
         db.change("DELETE FROM versions WHERE app_id = ? AND released = 0", app.id)
         for (version_id,) in db.all("SELECT id FROM versions WHERE app_id = ?", app.id):

@@ -86,8 +86,7 @@ ENDINGS: dict[str, Ending] = {
 def end(
     db: Connection, developer_id: str, occasion: str, reason: str, *, but: str | None = None
 ) -> None:
-    """End what ends on this occasion, in the running transaction. `reason` is stored with the ended
-    sessions; the session `but` stays."""
+    """End what ends on this occasion, in the running transaction; the session `but` stays."""
     place = OCCASIONS.index(occasion)
     known = {"account": developer_id, "now": db.now, "reason": reason, "but": but}
     for ending in ENDINGS.values():
@@ -163,8 +162,7 @@ def sweep_rows(env: Context) -> None:
 
 
 def _pass_on_makers(db: Connection, surplus: str) -> None:
-    """Objects made with a deleted key get that key's own maker as `made_by`, so that revoking the
-    maker still reaches them."""
+    """What a deleted key has made gets that key's maker, whose revocation then still reaches it."""
     for (key_id,) in db.all(surplus, db.now):
         maker = db.value("SELECT made_by FROM api_keys WHERE id = ?", key_id)
         for table in ("api_keys", "signing_keys"):

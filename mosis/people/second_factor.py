@@ -55,12 +55,11 @@ def required(env: Context, db: Connection, developer_id: str) -> Denied | None:
     password_hash = db.value("SELECT password_hash FROM developers WHERE id = ?", developer_id)
     expires_at = int(env.clock.time()) + TICKET_SECONDS
     ticket = tokens.make_step(env.secret, developer_id, expires_at, password_hash or "")
-    return Denied(
-        "second_factor_required",
+    detail = (
         "Send this ticket with a code of your authenticator app, or a recovery code, to"
-        " POST /v1/auth/login/second-factor.",
-        ticket=ticket,
+        " POST /v1/auth/login/second-factor."
     )
+    return Denied("second_factor_required", detail, ticket=ticket)
 
 
 def account_of(env: Context, db: Connection, ticket: str) -> str:
@@ -81,17 +80,14 @@ def account_of(env: Context, db: Connection, ticket: str) -> str:
 
 def begin(env: Context, db: Connection, caller: Caller, password: str | None) -> bytes:
     """Create a secret for an authenticator app; it takes effect when `turn_on` gets a code of it.
-
     Raises Denied `invalid_credentials` without the account's password (a stolen session must not
-    lock the owner out), Conflict `invalid_state` if a second factor is on.
-    """
+    lock the owner out), Conflict `invalid_state` if a second factor is on."""
     stored = db.value("SELECT password_hash FROM developers WHERE id = ?", caller.account)
     passwords.require(password, stored, env.password_cost)
     with db.write():
         if active(db, caller.account):
-            raise InvalidState(
-                "Your account has a second factor: turn it off first.", "on", ["off"]
-            )
+            detail = "Your account has a second factor: turn it off first."
+            raise InvalidState(detail, "on", ["off"])
         seed = totp.make_seed()
         db.change("DELETE FROM second_factors WHERE developer_id = ?", caller.account)
         db.insert("second_factors", developer_id=caller.account, seed=seed, created_at=db.now)
@@ -106,17 +102,12 @@ def uri(env: Context, db: Connection, developer_id: str, secret: bytes) -> str:
 
 def turn_on(env: Context, db: Connection, caller: Caller, code: str) -> list[str]:
     """Turn the second factor on with the first code of the app: the recovery codes, shown once.
-
-    Raises Conflict `invalid_state` if it was not begun or is on, Denied `invalid_code`.
-    """
+    Raises Conflict `invalid_state` if it was not begun or is on, Denied `invalid_code`."""
     with db.write():
         found = find(db, caller.account)
         if found is None or found.confirmed_at:
-            raise InvalidState(
-                "Start with POST /v1/auth/totp; a second factor that is on is not changed.",
-                "on" if found else "off",
-                ["off"] if found else ["begin"],
-            )
+            detail = "Start with POST /v1/auth/totp; a second factor that is on is not changed."
+            raise InvalidState(detail, "on" if found else "off", ["off"] if found else ["begin"])
         _spend_code(env, db, found, code)
         db.update("second_factors", "developer_id = ?", caller.account, confirmed_at=db.now)
         audit.add(db, caller, "second_factor.on", caller.account)
@@ -139,8 +130,7 @@ def remove(db: Connection, caller: Caller, developer_id: str) -> None:
 
 
 def renew_recovery_codes(env: Context, db: Connection, caller: Caller, code: str) -> list[str]:
-    """New recovery codes instead of the old ones. Raises Conflict `invalid_state`, Denied
-    `invalid_code`."""
+    """New recovery codes for old ones. Raises Conflict `invalid_state`, Denied `invalid_code`."""
     with db.write():
         prove(env, db, caller, _on(db, caller.account), code)
         audit.add(db, caller, "second_factor.codes_renewed", caller.account)
@@ -148,8 +138,7 @@ def renew_recovery_codes(env: Context, db: Connection, caller: Caller, code: str
 
 
 def prove(env: Context, db: Connection, caller: Caller, factor: SecondFactor, code: str) -> None:
-    """Use up a code of the app or a recovery code, in the running transaction. Raises Denied
-    `invalid_code`."""
+    """Use up a code of either kind, in the running transaction. Raises Denied `invalid_code`."""
     hashed = totp.recovery_hash(code)
     left = json.loads(factor.recovery_hashes)
     if hashed not in left:
@@ -174,22 +163,19 @@ def prove_if_on(env: Context, db: Connection, caller: Caller, code: str | None) 
     if factor is None:
         return
     if not code:
-        raise Denied(
-            "second_factor_required",
-            "Send `code` too: a code of your authenticator app, or a recovery code.",
-        )
+        detail = "Send `code` too: a code of your authenticator app, or a recovery code."
+        raise Denied("second_factor_required", detail)
     prove(env, db, caller, factor, code)
 
 
 def notify_of_failure(db: Connection, caller: Caller, developer_id: str) -> None:
     """Notify the owner, at most once an hour, that somebody knows the password and tries codes."""
     with db.write():
-        if not db.value(
+        sql = (
             "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'security.second_factor_failed'"
-            " AND created_at > ?",
-            developer_id,
-            db.clock.now(-NOTICE_SECONDS),
-        ):
+            " AND created_at > ?"
+        )
+        if not db.value(sql, developer_id, db.clock.now(-NOTICE_SECONDS)):
             facts = {"network": caller.network, "client": caller.client}
             events.add(db, developer_id, "security.second_factor_failed", **facts)
 
@@ -207,23 +193,17 @@ def _spend_code(env: Context, db: Connection, factor: SecondFactor, code: str) -
     secret, now = totp.secret_of(env.secret, factor.developer_id, factor.seed), env.clock.time()
     step = totp.step_of(secret, code.replace(" ", ""), now)
     latest = int(now) // totp.STEP_SECONDS + totp.STEPS_AROUND
-    if step is None or not db.change(
+    sql = (
         "UPDATE second_factors SET last_step = ?1 WHERE developer_id = ?2"
-        " AND (last_step < ?1 OR last_step > ?3)",
-        step,
-        factor.developer_id,
-        latest,
-    ):
-        raise Denied(
-            "invalid_code", "This code is wrong or was used already; wait for the next one."
-        )
+        " AND (last_step < ?1 OR last_step > ?3)"
+    )
+    if step is None or not db.change(sql, step, factor.developer_id, latest):
+        detail = "This code is wrong or was used already; wait for the next one."
+        raise Denied("invalid_code", detail)
 
 
 def _new_recovery_codes(db: Connection, developer_id: str) -> list[str]:
     made = totp.make_recovery_codes()
-    db.change(
-        "UPDATE second_factors SET recovery_hashes = ? WHERE developer_id = ?",
-        json.dumps([totp.recovery_hash(each) for each in made]),
-        developer_id,
-    )
+    sql = "UPDATE second_factors SET recovery_hashes = ? WHERE developer_id = ?"
+    db.change(sql, json.dumps([totp.recovery_hash(each) for each in made]), developer_id)
     return made

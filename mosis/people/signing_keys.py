@@ -30,21 +30,15 @@ def add(db: Connection, caller: Caller, name: str, public_key: str) -> SigningKe
     account = caller.account
     raw = packages.parse_public_key(public_key)
     with db.write():
-        if db.value(
-            "SELECT 1 FROM signing_keys WHERE developer_id = ? AND public_key = ?", account, raw
-        ):
-            raise Conflict(
-                "signing_key_exists",
-                "This key is registered already, or was registered and revoked.",
-            )
-        live = db.value(
-            "SELECT count(*) FROM signing_keys WHERE developer_id = ? AND state = 'active'", account
-        )
+        sql = "SELECT 1 FROM signing_keys WHERE developer_id = ? AND public_key = ?"
+        if db.value(sql, account, raw):
+            detail = "This key is registered already, or was registered and revoked."
+            raise Conflict("signing_key_exists", detail)
+        sql = "SELECT count(*) FROM signing_keys WHERE developer_id = ? AND state = 'active'"
+        live = db.value(sql, account)
         if live >= MOST_ACTIVE:
-            raise Conflict(
-                "limit_reached",
-                f"An account may have {MOST_ACTIVE} active signing keys; revoke one first.",
-            )
+            detail = f"An account may have {MOST_ACTIVE} active signing keys; revoke one first."
+            raise Conflict("limit_reached", detail)
         key = SigningKey(
             new_id(),
             account,
@@ -74,24 +68,18 @@ def get(db: Connection, developer_id: str, key_id: str) -> SigningKey:
 def that_sign(db: Connection, app_id: str) -> dict[str, bytes]:
     """The keys that may sign new uploads of an app: {id: 32 raw bytes}. They are the active ones of its
     publishers and owners; see `members.may_sign`."""
-    return dict(
-        db.all(
-            "SELECT k.id, k.public_key FROM app_members m JOIN developers d ON d.id = m.developer_id"
-            " JOIN signing_keys k ON k.developer_id = m.developer_id WHERE m.app_id = ?"
-            " AND m.role <> 'viewer' AND k.state = 'active' AND d.suspended = 0",
-            app_id,
-        )
+    sql = (
+        "SELECT k.id, k.public_key FROM app_members m JOIN developers d ON d.id = m.developer_id"
+        " JOIN signing_keys k ON k.developer_id = m.developer_id WHERE m.app_id = ?"
+        " AND m.role <> 'viewer' AND k.state = 'active' AND d.suspended = 0"
     )
+    return dict(db.all(sql, app_id))
 
 
 def revoke(db: Connection, caller: Caller, key_id: str) -> None:
     """Revoke a signing key, in the running transaction: no new upload may use it; installed
     versions stay. Safe to repeat. Raises NotFound."""
     get(db, caller.account, key_id)
-    if db.change(
-        "UPDATE signing_keys SET state = 'revoked', revoked_at = ? WHERE id = ? AND developer_id = ? AND state = 'active'",
-        db.now,
-        key_id,
-        caller.account,
-    ):
+    sql = "UPDATE signing_keys SET state = 'revoked', revoked_at = ? WHERE id = ? AND developer_id = ? AND state = 'active'"
+    if db.change(sql, db.now, key_id, caller.account):
         audit.add(db, caller, "signing_key.revoked", key_id)

@@ -96,14 +96,12 @@ def findings(env: Context, issuer: str, claims: Mapping[str, str]) -> list[dict[
 def add(
     env: Context, db: Connection, caller: Caller, app: App, publisher: Mapping[str, Any]
 ) -> TrustedPublisher:
-    """Add a trusted publisher, in the running transaction; every owner is notified. Raises Invalid,
-    Conflict `limit_reached`."""
+    """Add one, in the running transaction; owners are notified. Raises Invalid, `limit_reached`."""
     if found := findings(env, publisher["issuer"], publisher["claims"]):
         raise Invalid(found)
     if db.value("SELECT count(*) FROM trusted_publishers WHERE app_id = ?", app.id) >= MOST:
-        raise Conflict(
-            "limit_reached", f"An app has at most {MOST} trusted publishers; remove one first."
-        )
+        detail = f"An app has at most {MOST} trusted publishers; remove one first."
+        raise Conflict("limit_reached", detail)
     made = TrustedPublisher(
         new_id(),
         app.id,
@@ -173,14 +171,12 @@ def sweep(env: Context) -> None:
 
 def _of(db: Connection, app_id: str | None, issuer: str) -> list[TrustedPublisher]:
     """The trusted publishers of an app with this issuer, while its account is not suspended."""
-    return db.all(
+    sql = (
         f"SELECT {columns(TrustedPublisher, 'p')} FROM trusted_publishers p JOIN apps a ON a.id = p.app_id"
         " JOIN developers d ON d.id = a.developer_id"
-        " WHERE p.app_id = ? AND p.issuer = ? AND d.suspended = 0 ORDER BY p.id",
-        app_id,
-        issuer,
-        into=TrustedPublisher,
+        " WHERE p.app_id = ? AND p.issuer = ? AND d.suspended = 0 ORDER BY p.id"
     )
+    return db.all(sql, app_id, issuer, into=TrustedPublisher)
 
 
 def _matches(publisher: TrustedPublisher, identity: Identity) -> bool:
@@ -198,11 +194,8 @@ def _plain(value: Any) -> str | None:
 def _issued(
     db: Connection, caller: Caller, publisher: TrustedPublisher, identity: Identity
 ) -> Exchanged:
-    if not db.change(
-        "INSERT INTO exchanged_tokens (use_hash, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING",
-        identity.use_hash,
-        text(int(identity.expires_at)),
-    ):
+    sql = "INSERT INTO exchanged_tokens (use_hash, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING"
+    if not db.change(sql, identity.use_hash, text(int(identity.expires_at))):
         raise _refusal("was exchanged already; each is valid once")
     valid = "SELECT count(*) FROM publisher_tokens WHERE publisher_id = ? AND expires_at > ?"
     if db.value(valid, publisher.id, db.now) >= MOST_TOKENS:

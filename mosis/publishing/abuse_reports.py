@@ -71,10 +71,8 @@ def add(
 ) -> Report:
     """Report a published app. Raises NotFound for any other app, Conflict `limit_reached`."""
     with db.write():
-        app_id = db.value(
-            "SELECT id FROM apps WHERE package_id = ? AND published = 1 AND suspended = 0",
-            package_id,
-        )
+        sql = "SELECT id FROM apps WHERE package_id = ? AND published = 1 AND suspended = 0"
+        app_id = db.value(sql, package_id)
         if app_id is None:
             raise NotFound("app")
         author, verified = _author(db, caller)
@@ -100,12 +98,9 @@ def add(
 def index(db: Connection, caller: Caller, paging: PageRequest) -> Page[ReportedApp]:
     """The apps with open reports, except the caller's own: first those that verified accounts have
     reported, then by the oldest open report."""
+    sql = f"{_GROUPS} HAVING (verified = 0, first) > (?2, ?3) ORDER BY verified = 0, first LIMIT ?4"
     rows = db.all(
-        f"{_GROUPS} HAVING (verified = 0, first) > (?2, ?3) ORDER BY verified = 0, first LIMIT ?4",
-        caller.account,
-        *(paging.after or (-1, 0)),
-        paging.limit + 1,
-        into=ReportedApp,
+        sql, caller.account, *(paging.after or (-1, 0)), paging.limit + 1, into=ReportedApp
     )
     return page(rows, paging, lambda row: (int(not row.verified), row.first))
 
@@ -133,15 +128,11 @@ def close(db: Connection, caller: Caller, app: str, outcome: str, comment: str, 
     caller's own app, NotFound."""
     with db.write():
         found = for_reviewer(db, caller, app)
-        closed = db.change(
+        sql = (
             "UPDATE abuse_reports SET closed_at = ?, closed_by = ?, outcome = ?"
-            " WHERE app_id = ? AND closed_at IS NULL AND number <= ?",
-            db.now,
-            caller.account,
-            outcome,
-            found.id,
-            newest,
+            " WHERE app_id = ? AND closed_at IS NULL AND number <= ?"
         )
+        closed = db.change(sql, db.now, caller.account, outcome, found.id, newest)
         if not closed:
             raise Conflict("already_decided", "These reports have been decided on.", state="closed")
         audit.add(
@@ -153,8 +144,7 @@ def close(db: Connection, caller: Caller, app: str, outcome: str, comment: str, 
 
 
 def forget(db: Connection, account: str) -> None:
-    """Remove what is personal from the reports of an account that is erased, in the running
-    transaction. The reasons stay."""
+    """Remove what is personal from an erased account's reports, in the running transaction."""
     db.change(
         "UPDATE abuse_reports SET author_id = NULL, email = NULL, text = '(erased)' WHERE author_id = ?1"
         " OR email = (SELECT email FROM developers WHERE id = ?1 AND email_verified = 1) COLLATE NOCASE",
@@ -166,11 +156,8 @@ def sweep(env: Context) -> None:
     """Job, hourly: delete closed reports after 90 days, and open ones after a year."""
     db = env.db.connection()
     with db.write():
-        db.change(
-            "DELETE FROM abuse_reports WHERE created_at < ?1 OR (created_at < ?2 AND closed_at < ?2)",
-            db.clock.now(-OPEN_SECONDS),
-            db.clock.now(-CLOSED_SECONDS),
-        )
+        sql = "DELETE FROM abuse_reports WHERE created_at < ?1 OR (created_at < ?2 AND closed_at < ?2)"
+        db.change(sql, db.clock.now(-OPEN_SECONDS), db.clock.now(-CLOSED_SECONDS))
 
 
 _GROUPS = (
@@ -190,8 +177,7 @@ def reasons_of(group: ReportedApp) -> dict[str, int]:
 
 
 def _author(db: Connection, caller: Caller) -> tuple[str | None, bool]:
-    """The account of somebody who is signed in with a session of all rights, and whether its address
-    is verified."""
+    """The account signed in with a session of all rights, and whether its address is verified."""
     if caller.developer_id is None or caller.session_id is None or caller.scopes is not None:
         return None, False
     verified = db.value("SELECT email_verified FROM developers WHERE id = ?", caller.account)
@@ -204,23 +190,19 @@ def _source(env: Context, name: str) -> str:
 
 def _check_room(db: Connection, app_id: str, source: str, verified: bool) -> bool:
     """Whether this is the first open report of the app. Raises Conflict `limit_reached`."""
-    of_source, of_both = db.one(
+    sql = (
         "SELECT count(*), coalesce(sum(app_id = ?), 0) FROM abuse_reports"
-        " WHERE source_hash = ? AND closed_at IS NULL",
-        app_id,
-        source,
+        " WHERE source_hash = ? AND closed_at IS NULL"
     )
-    of_app, of_class = db.one(
+    of_source, of_both = db.one(sql, app_id, source)
+    sql = (
         "SELECT count(*), coalesce(sum(verified = ?), 0) FROM abuse_reports"
-        " WHERE app_id = ? AND closed_at IS NULL",
-        int(verified),
-        app_id,
+        " WHERE app_id = ? AND closed_at IS NULL"
     )
+    of_app, of_class = db.one(sql, int(verified), app_id)
     if of_both >= MOST_OF_SOURCE_AND_APP or of_source >= MOST_OF_SOURCE:
-        raise Conflict(
-            "limit_reached",
-            "There are open reports from here already; a reviewer will read them.",
-        )
+        detail = "There are open reports from here already; a reviewer will read them."
+        raise Conflict("limit_reached", detail)
     in_all = "SELECT count(*) FROM abuse_reports WHERE closed_at IS NULL AND verified = ?"
     if of_class >= MOST_OF_APP or db.value(in_all, int(verified)) >= MOST:
         raise Conflict(
@@ -234,11 +216,10 @@ def _check_room(db: Connection, app_id: str, source: str, verified: bool) -> boo
 def _announce(db: Connection, app_id: str, package_id: str, reason: str) -> None:
     """Notify every reviewer but the members of the app, a few times an hour."""
     for reviewer in members.reviewers_of(db, app_id):
-        lately = db.value(
+        sql = (
             "SELECT count(*) FROM events WHERE developer_id = ? AND kind = 'report.waiting'"
-            " AND created_at > ?",
-            reviewer,
-            db.clock.now(-3600),
+            " AND created_at > ?"
         )
+        lately = db.value(sql, reviewer, db.clock.now(-3600))
         if lately < NOTICES_AN_HOUR:
             events.add(db, reviewer, "report.waiting", package_id=package_id, reason=reason)

@@ -70,17 +70,14 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
             "created_at": db.now,
             "updated_at": db.now,
         }
-        app = db.one(
+        sql = (
             f"INSERT INTO apps ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
-            f" ON CONFLICT (package_id) DO NOTHING RETURNING {columns(App)}",
-            *row.values(),
-            into=App,
+            f" ON CONFLICT (package_id) DO NOTHING RETURNING {columns(App)}"
         )
+        app = db.one(sql, *row.values(), into=App)
         if app is None:
-            raise Conflict(
-                "package_id_taken",
-                "This package_id is taken; choose another, under a domain of yours.",
-            )
+            detail = "This package_id is taken; choose another, under a domain of yours."
+            raise Conflict("package_id_taken", detail)
         quotas.check_new_app(db, config, caller, app.package_id)
         audit.add(db, caller, "app.created", app.id, package_id=app.package_id)
         return app
@@ -105,12 +102,11 @@ def with_role(db: Connection, caller: Caller, app: str, role: str) -> App:
     Raises NotFound for anybody who is no member, Denied `forbidden` for a lower role,
     `second_factor_missing`.
     """
-    row = db.one(
+    sql = (
         f"SELECT m.role, {columns(App, 'a')} FROM apps a LEFT JOIN app_members m"
-        f" ON m.app_id = a.id AND m.developer_id = ? WHERE a.{_name_column(app)} = ?",
-        caller.account,
-        app,
+        f" ON m.app_id = a.id AND m.developer_id = ? WHERE a.{_name_column(app)} = ?"
     )
+    row = db.one(sql, caller.account, app)
     if row is None or (caller.apps is not None and row[1] not in caller.apps):
         raise NotFound("app")
     members.require(row[0], role)
@@ -125,8 +121,7 @@ def with_role(db: Connection, caller: Caller, app: str, role: str) -> App:
 
 
 def check_uploader(caller: Caller, app: App) -> None:
-    """Raises Denied `trusted_only` if only trusted publishers may upload to the app, and the caller is
-    none."""
+    """Raises Denied `trusted_only` if only trusted publishers may upload, and this is none."""
     if app.publish_by == "trusted" and caller.token_id is None:
         raise Denied(
             "trusted_only",
@@ -158,15 +153,9 @@ def index(
 
 
 def all_apps(db: Connection, paging: PageRequest, query: str = "") -> Page[App]:
-    """The apps of all accounts, newest first, for operators; `query` is a substring of package_id
-    or name, in any case."""
-    return newest_first(
-        db,
-        App,
-        "(?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))",
-        query,
-        paging=paging,
-    )
+    """All apps, newest first, for operators; `query` is a part of package_id or name."""
+    where = "(?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))"
+    return newest_first(db, App, where, query, paging=paging)
 
 
 def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, reason: str) -> App:
@@ -215,15 +204,10 @@ def touch(db: Connection, app_id: str, **values: Any) -> None:
 
 def delete(db: Connection, caller: Caller, app: App) -> None:
     """Delete an app of which no version was ever published, in the running transaction; jobs remove
-    its package files.
-
-    Raises Conflict `invalid_state`.
-    """
+    its package files. Raises Conflict `invalid_state`."""
     if app.published:
-        raise InvalidState(
-            "Versions of this app were published: yank them instead. You keep its package_id.",
-            app.status,
-        )
+        detail = "Versions of this app were published: yank them instead. You keep its package_id."
+        raise InvalidState(detail, app.status)
     for (version,) in db.all("SELECT DISTINCT version FROM versions WHERE app_id = ?", app.id):
         quotas.remove_later(db, app.home, app.id, version)
     members.note(db, caller, app.id, "app.deleted", app.id, package_id=app.package_id)

@@ -172,8 +172,7 @@ def binomial(crashes: int, sessions: int, rate: float) -> float:
 
 
 def _tail(first: int, last: int, term: Any) -> float:
-    """The sum of exp(term) from `first` to `last`; terms behind the largest that no longer count are
-    left out."""
+    """The sum of exp(term) from `first` to `last`, without small terms behind the largest."""
     found, largest = 0.0, -inf
     for number in range(first, last + 1):
         each = term(number)

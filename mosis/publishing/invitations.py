@@ -41,16 +41,12 @@ class Invitation(Record, table="app_invitations"):
 
 def send(db: Connection, caller: Caller, app: App, email: str, role: str) -> Invitation:
     """Invite the owner of this mailbox to work on an app, in the running transaction. An earlier
-    invitation of the same address is void.
-
-    Raises Conflict `already_member` or `limit_reached`, Denied `suspended`. Whether there is an
-    account with this address is not disclosed.
-    """
+    invitation of the same address is void. Raises Conflict `already_member` or `limit_reached`,
+    Denied `suspended`. Whether there is an account with this address is not disclosed."""
     members.check_open(db, app.id)
     members.check_room(db, app.id, _member_with(db, app, email))
-    db.change(
-        "DELETE FROM app_invitations WHERE app_id = ? AND email = ? AND transfer = 0", app.id, email
-    )
+    sql = "DELETE FROM app_invitations WHERE app_id = ? AND email = ? AND transfer = 0"
+    db.change(sql, app.id, email)
     invitation = _add(db, caller, app, email, role, transfer=False)
     members.note(db, caller, app.id, "app.member_invited", invitation.id, role=role)
     members.add_events(db, app.id, "owner", "app.member_invited", email=email, role=role)
@@ -59,11 +55,8 @@ def send(db: Connection, caller: Caller, app: App, email: str, role: str) -> Inv
 
 def offer(db: Connection, caller: Caller, app: App, email: str) -> Invitation:
     """Offer an app to the owner of this mailbox, in the running transaction. Nothing changes until
-    that account accepts; an earlier offer is void.
-
-    Raises Conflict `invalid_state` if the app belongs to that account, Conflict `limit_reached`,
-    Denied `suspended`.
-    """
+    that account accepts; an earlier offer is void. Raises Conflict `invalid_state` if the app
+    belongs to that account, Conflict `limit_reached`, Denied `suspended`."""
     members.check_open(db, app.id)
     if _member_with(db, app, email) == app.developer_id:
         raise InvalidState("The app belongs to this account already.", app.status)
@@ -83,13 +76,8 @@ def index(db: Connection, app: App, paging: PageRequest) -> Page[Invitation]:
 
 def get(db: Connection, app: App, invitation_id: str) -> Invitation:
     """An open invitation of an app. Raises NotFound."""
-    return db.get(
-        Invitation,
-        "id = ? AND app_id = ? AND expires_at > ?",
-        invitation_id,
-        app.id,
-        db.clock.now(),
-    )
+    where = "id = ? AND app_id = ? AND expires_at > ?"
+    return db.get(Invitation, where, invitation_id, app.id, db.clock.now())
 
 
 def cancel(db: Connection, caller: Caller, invitation: Invitation) -> None:
@@ -105,18 +93,15 @@ def cancel(db: Connection, caller: Caller, invitation: Invitation) -> None:
 
 
 def read(env: Context, db: Connection, caller: Caller, token: str) -> tuple[Invitation, App]:
-    """The open invitation with this token, and its app, for the account with its address.
-
-    Raises NotFound for any other account too: who finds a token learns nothing from it.
-    """
+    """The open invitation with this token, and its app, for the account with its address. Raises
+    NotFound for any other account too: who finds a token learns nothing from it."""
     try:
         invitation_id = tokens.read_ticket(env.secret, token)
     except Denied:
         raise _unknown() from None
     found = _find(env, db, invitation_id)
-    if found is None or not db.value(
-        "SELECT 1 FROM developers WHERE id = ? AND email = ?", caller.account, found.email
-    ):
+    sql = "SELECT 1 FROM developers WHERE id = ? AND email = ?"
+    if found is None or not db.value(sql, caller.account, found.email):
         raise _unknown()
     return found, apps.get(db, found.app_id)
 
@@ -147,8 +132,7 @@ def accept(env: Context, db: Connection, caller: Caller, token: str) -> App:
 
 
 def mail(env: Context, invitation_id: str) -> None:
-    """Job: mail the link of an invitation, unless it has ended. Running it twice sends the same
-    message."""
+    """Job: mail an invitation's link, unless it has ended; running twice sends the same message."""
     db = env.db.connection()
     found = _find(env, db, invitation_id)
     if found is None:
@@ -184,9 +168,8 @@ def mail(env: Context, invitation_id: str) -> None:
 def _inviter(db: Connection, account: str) -> str:
     """Who invites, for a reader who may not know the account: its name, unless mail programs would
     make a link of it, and its address, if that is verified."""
-    name, email = db.one(
-        "SELECT name, iif(email_verified, email, '') FROM developers WHERE id = ?", account
-    )
+    sql = "SELECT name, iif(email_verified, email, '') FROM developers WHERE id = ?"
+    name, email = db.one(sql, account)
     shown = "" if names.has_link(name) else name
     return f"{shown} ({email})" if shown and email else shown or email or "A developer"
 
@@ -213,13 +196,11 @@ def _take_over(db: Connection, config: Config, caller: Caller, app: App) -> None
 def _add(
     db: Connection, caller: Caller, app: App, email: str, role: str, *, transfer: bool
 ) -> Invitation:
-    open_now = db.value(
-        "SELECT count(*) FROM app_invitations WHERE app_id = ? AND expires_at > ?", app.id, db.now
-    )
+    sql = "SELECT count(*) FROM app_invitations WHERE app_id = ? AND expires_at > ?"
+    open_now = db.value(sql, app.id, db.now)
     if open_now >= MOST:
-        raise Conflict(
-            "limit_reached", f"An app has at most {MOST} open invitations; cancel one first."
-        )
+        detail = f"An app has at most {MOST} open invitations; cancel one first."
+        raise Conflict("limit_reached", detail)
     expires_at = db.clock.now(LIFE_SECONDS)
     invitation = Invitation(
         new_id(), app.id, caller.account, email, role, int(transfer), db.now, expires_at
@@ -232,26 +213,24 @@ def _add(
 def _find(env: Context, db: Connection, invitation_id: str) -> Invitation | None:
     """The open invitation with this id, if its sender is still an owner of the app and not
     suspended. One that ends later than any can was made by a clock that was ahead."""
-    return db.one(
+    sql = (
         f"SELECT {columns(Invitation, 'i')} FROM app_invitations i"
         " JOIN app_members m ON m.app_id = i.app_id AND m.developer_id = i.developer_id"
         " JOIN developers d ON d.id = i.developer_id"
         " WHERE i.id = ? AND i.expires_at > ? AND i.expires_at <= ?"
-        " AND m.role = 'owner' AND d.suspended = 0",
-        invitation_id,
-        env.clock.now(),
-        env.clock.latest(LIFE_SECONDS),
-        into=Invitation,
+        " AND m.role = 'owner' AND d.suspended = 0"
+    )
+    return db.one(
+        sql, invitation_id, env.clock.now(), env.clock.latest(LIFE_SECONDS), into=Invitation
     )
 
 
 def _member_with(db: Connection, app: App, email: str) -> str | None:
-    found: str | None = db.value(
+    sql = (
         "SELECT d.id FROM developers d JOIN app_members m ON m.developer_id = d.id"
-        " WHERE d.email = ? AND m.app_id = ?",
-        email,
-        app.id,
+        " WHERE d.email = ? AND m.app_id = ?"
     )
+    found: str | None = db.value(sql, email, app.id)
     return found
 
 

@@ -51,8 +51,7 @@ def is_comparable(content: bytes) -> bool:
 
 
 def diff(before: bytes, after: bytes, wanted: Collection[int] = ()) -> Diff:
-    """The diff of two comparable contents. `wanted` are lines of `after` that are shown also when
-    they are unchanged."""
+    """The diff of two comparable contents; lines `wanted` of `after` are always shown."""
     old, new = _lines(before), _lines(after)
     matcher = _BoundedMatcher(old, new)
     found: list[Line] = []
@@ -69,8 +68,7 @@ def diff(before: bytes, after: bytes, wanted: Collection[int] = ()) -> Diff:
 
 
 def shown(text: str) -> tuple[str, int]:
-    """A line as it is shown, hidden characters as `<U+202E>`, and how many characters at its end are
-    left out."""
+    """A line with hidden characters as `<U+202E>`, and how many at its end are left out."""
     cut = text[:LONGEST_LINE]
     visible = _HIDDEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", cut)
     return visible, len(text) - len(cut)

@@ -71,30 +71,25 @@ def waiting(db: Connection, app_id: str) -> ListingChange | None:
 
 def latest_and_waiting(db: Connection, app_id: str) -> tuple[str | None, ListingChange | None]:
     """The newest published version of an app, and the change that waits for a reviewer."""
-    latest, change_id = db.one(
+    sql = (
         f"SELECT ({versions.LATEST}),"
-        " (SELECT id FROM listing_changes WHERE app_id = ? AND state = 'waiting')",
-        app_id,
-        app_id,
+        " (SELECT id FROM listing_changes WHERE app_id = ? AND state = 'waiting')"
     )
+    latest, change_id = db.one(sql, app_id, app_id)
     return latest, get(db, change_id) if change_id else None
 
 
 def waiting_of(db: Connection, app_ids: list[str]) -> dict[str, ListingChange]:
     """The changes that wait, by app."""
-    rows = db.select(
-        ListingChange,
-        "state = 'waiting' AND app_id IN (SELECT value FROM json_each(?))",
-        json.dumps(app_ids),
-    )
+    where = "state = 'waiting' AND app_id IN (SELECT value FROM json_each(?))"
+    rows = db.select(ListingChange, where, json.dumps(app_ids))
     return {row.app_id: row for row in rows}
 
 
 def get(db: Connection, change_id: str, app: App | None = None) -> ListingChange:
     """A change, with `app` only of that app. Raises NotFound."""
-    return db.get(
-        ListingChange, "id = ?1 AND (?2 IS NULL OR app_id = ?2)", change_id, app and app.id
-    )
+    where = "id = ?1 AND (?2 IS NULL OR app_id = ?2)"
+    return db.get(ListingChange, where, change_id, app and app.id)
 
 
 def of_app(db: Connection, app: App, paging: PageRequest) -> Page[ListingChange]:
@@ -103,21 +98,19 @@ def of_app(db: Connection, app: App, paging: PageRequest) -> Page[ListingChange]
 
 
 def queue(db: Connection, caller: Caller, paging: PageRequest, state: str) -> Page[ListingChange]:
-    """For reviewers, without the caller's own apps: `waiting` by waiting time, longest first;
-    `decided` by decision, newest first."""
+    """For reviewers, without own apps: `waiting`, longest first, or `decided`, newest first."""
     condition, column, order, beyond, start = (
         ("decided_at IS NOT NULL", "decided_at", "DESC", "<", ("9999", ""))
         if state == "decided"
         else ("state = 'waiting'", "submitted_at", "ASC", ">", ("", ""))
     )
-    rows = db.select(
-        ListingChange,
+    where = (
         f"{condition} AND author_id <> ?1 AND NOT EXISTS (SELECT 1 FROM app_members m WHERE m.app_id ="
         f" listing_changes.app_id AND m.developer_id = ?1) AND ({column}, id) {beyond} (?2, ?3)"
-        f" ORDER BY {column} {order}, id {order} LIMIT ?4",
-        caller.account,
-        *(paging.after or start),
-        paging.limit + 1,
+        f" ORDER BY {column} {order}, id {order} LIMIT ?4"
+    )
+    rows = db.select(
+        ListingChange, where, caller.account, *(paging.after or start), paging.limit + 1
     )
     return page(rows, paging, lambda row: (getattr(row, column), row.id))
 
@@ -146,8 +139,7 @@ def name_look_alike(db: Connection, change: ListingChange, app: App) -> str | No
 
 
 def first_name_look_alike(db: Connection, app: App) -> str | None:
-    """As `name_look_alike`, for the name with which an app is published for the first time; None for
-    an app that was published."""
+    """As `name_look_alike`, for a name that is to be published first; None if it was published."""
     return None if app.published else look_alikes.find_name(db, app.name, app.developer_id)
 
 
@@ -185,12 +177,11 @@ def withdraw(db: Connection, caller: Caller, change: ListingChange) -> None:
 
 def end_waiting(db: Connection, caller: Caller, developer_id: str) -> None:
     """Withdraw the waiting changes of the apps that belong to an account, in the running transaction."""
-    rows = db.all(
+    sql = (
         f"SELECT {columns(ListingChange, 'c')} FROM listing_changes c JOIN apps a ON a.id = c.app_id"
-        " WHERE c.state = 'waiting' AND a.developer_id = ?",
-        developer_id,
-        into=ListingChange,
+        " WHERE c.state = 'waiting' AND a.developer_id = ?"
     )
+    rows = db.all(sql, developer_id, into=ListingChange)
     for change in rows:
         withdraw(db, caller, change)
 
@@ -204,14 +195,11 @@ def _is_reviewed(db: Connection, app: App) -> bool:
     """Whether a reviewer has seen the app, or may be looking at it: something of it was published,
     is approved or in review, or a change of it waits. Otherwise an approved app could be renamed
     before it is published."""
-    return bool(
-        app.published
-        or db.value(
-            "SELECT 1 FROM versions WHERE app_id = ?1 AND state IN ('in_review', 'approved')"
-            " UNION ALL SELECT 1 FROM listing_changes WHERE app_id = ?1 AND state = 'waiting' LIMIT 1",
-            app.id,
-        )
+    sql = (
+        "SELECT 1 FROM versions WHERE app_id = ?1 AND state IN ('in_review', 'approved')"
+        " UNION ALL SELECT 1 FROM listing_changes WHERE app_id = ?1 AND state = 'waiting' LIMIT 1"
     )
+    return bool(app.published or db.value(sql, app.id))
 
 
 def _propose(
@@ -274,15 +262,13 @@ def _reasons_for_review(env: Context, db: Connection, app: App, fields: Iterable
 
 def _last_decision(db: Connection, app_id: str) -> str:
     """When a reviewer has last approved something of an app; empty if none has."""
-    return str(
-        db.value(
-            "SELECT max(at) FROM (SELECT coalesce(max(r.decided_at), '') AS at FROM reviews r"
-            " JOIN versions v ON v.id = r.version_id WHERE v.app_id = ?1 AND r.state = 'approved'"
-            " AND r.decided_by IS NOT NULL UNION ALL SELECT coalesce(max(decided_at), '')"
-            " FROM listing_changes WHERE app_id = ?1 AND state = 'approved' AND decided_by IS NOT NULL)",
-            app_id,
-        )
+    sql = (
+        "SELECT max(at) FROM (SELECT coalesce(max(r.decided_at), '') AS at FROM reviews r"
+        " JOIN versions v ON v.id = r.version_id WHERE v.app_id = ?1 AND r.state = 'approved'"
+        " AND r.decided_by IS NOT NULL UNION ALL SELECT coalesce(max(decided_at), '')"
+        " FROM listing_changes WHERE app_id = ?1 AND state = 'approved' AND decided_by IS NOT NULL)"
     )
+    return str(db.value(sql, app_id))
 
 
 def _to_decide(db: Connection, caller: Caller, change_id: str, revision: int) -> ListingChange:
@@ -290,11 +276,10 @@ def _to_decide(db: Connection, caller: Caller, change_id: str, revision: int) ->
     if change.state != "waiting":
         raise _decided(change)
     if change.revision != revision:
-        raise Conflict(
-            "listing_edited",
-            f"It was edited since: its revision is {change.revision}. Read it again, then decide.",
-            revision=change.revision,
+        detail = (
+            f"It was edited since: its revision is {change.revision}. Read it again, then decide."
         )
+        raise Conflict("listing_edited", detail, revision=change.revision)
     return change
 
 
@@ -333,15 +318,13 @@ def _decide(
         decided_by=reviewer,
         decided_at=db.now,
     )
-    db.change(
+    sql = (
         "DELETE FROM listing_changes WHERE rowid IN (SELECT rowid FROM listing_changes"
-        " WHERE app_id = ? AND decided_at IS NOT NULL ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
-        app.id,
-        MOST_DECIDED,
+        " WHERE app_id = ? AND decided_at IS NOT NULL ORDER BY rowid DESC LIMIT -1 OFFSET ?)"
     )
+    db.change(sql, app.id, MOST_DECIDED)
 
 
 def _decided(change: ListingChange) -> Conflict:
-    return Conflict(
-        "already_decided", f"This change has been decided: {change.state}.", state=change.state
-    )
+    detail = f"This change has been decided: {change.state}."
+    return Conflict("already_decided", detail, state=change.state)

@@ -46,15 +46,13 @@ def own_app() -> Denied:
 
 def role_of(db: Connection, app_id: str, account: str) -> str | None:
     """The role of an account in an app; None if it is not a member."""
-    found: str | None = db.value(
-        "SELECT role FROM app_members WHERE app_id = ? AND developer_id = ?", app_id, account
-    )
+    sql = "SELECT role FROM app_members WHERE app_id = ? AND developer_id = ?"
+    found: str | None = db.value(sql, app_id, account)
     return found
 
 
 def require_role(db: Connection, app_id: str, account: str, role: str) -> None:
-    """Raises NotFound for an account that is not a member of the app, Denied `forbidden` for one
-    whose role is lower than `role`."""
+    """Raises NotFound for an account that is no member, Denied `forbidden` for a lower role."""
     require(role_of(db, app_id, account), role)
 
 
@@ -70,8 +68,7 @@ def require(has: str | None, role: str) -> None:
 
 
 def accounts_of(db: Connection, app_id: str, role: str) -> list[str]:
-    """The accounts that have at least this role in an app and are not suspended, in the order in
-    which they joined."""
+    """The accounts with at least this role in an app that are not suspended, oldest first."""
     rows = db.all(
         "SELECT m.developer_id, m.role FROM app_members m JOIN developers d ON d.id = m.developer_id"
         " WHERE m.app_id = ? AND d.suspended = 0 ORDER BY m.created_at, m.developer_id",
@@ -83,13 +80,12 @@ def accounts_of(db: Connection, app_id: str, role: str) -> list[str]:
 def may_sign(db: Connection, app_id: str, signing_key_id: str) -> bool:
     """Whether a package of the app may be signed with this key: it is active, and its holder is a
     publisher or an owner of the app and not suspended."""
-    return db.has(
+    sql = (
         "SELECT 1 FROM signing_keys k JOIN developers d ON d.id = k.developer_id"
         " JOIN app_members m ON m.developer_id = k.developer_id AND m.app_id = ?"
-        " WHERE k.id = ? AND k.state = 'active' AND m.role <> 'viewer' AND d.suspended = 0",
-        app_id,
-        signing_key_id,
+        " WHERE k.id = ? AND k.state = 'active' AND m.role <> 'viewer' AND d.suspended = 0"
     )
+    return db.has(sql, app_id, signing_key_id)
 
 
 def add_events(
@@ -103,8 +99,7 @@ def add_events(
     version: str | None = None,
     **data: Any,
 ) -> None:
-    """Record an event for each member that has at least `least_role`, except the account `but`; in the
-    running transaction."""
+    """Record an event for members of `least_role` or more but `but`, in the running transaction."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
     for account in accounts_of(db, app_id, least_role):
         if account != but:
@@ -120,8 +115,7 @@ def notify(db: Connection, app_id: str) -> None:
 def note(
     db: Connection, caller: Caller, app_id: str, action: str, subject_id: str, **details: Any
 ) -> None:
-    """Add a line to the audit trail of the account that the app belongs to. If another member has
-    acted, the line names that member."""
+    """Add a line to the audit trail of the app's account; it names another member who acted."""
     owner = str(db.value("SELECT developer_id FROM apps WHERE id = ?", app_id))
     if caller.developer_id not in (None, owner) and role_of(db, app_id, caller.account):
         details["member_id"] = caller.account
@@ -130,13 +124,8 @@ def note(
 
 def index(db: Connection, app_id: str, paging: PageRequest) -> Page[Member]:
     """The members of an app, in the order of their ids."""
-    rows = db.all(
-        f"{_SELECT} WHERE m.app_id = ? AND m.developer_id > ? ORDER BY m.developer_id LIMIT ?",
-        app_id,
-        paging.position or "",
-        paging.limit + 1,
-        into=Member,
-    )
+    sql = f"{_SELECT} WHERE m.app_id = ? AND m.developer_id > ? ORDER BY m.developer_id LIMIT ?"
+    rows = db.all(sql, app_id, paging.position or "", paging.limit + 1, into=Member)
     return page(rows, paging, lambda member: (member.developer_id,))
 
 
@@ -150,38 +139,29 @@ def get(db: Connection, app_id: str, account: str) -> Member:
 
 
 def add(db: Connection, app_id: str, account: str, role: str) -> None:
-    """Make an account a member, in the running transaction. Raises Conflict `already_member` or
-    `limit_reached`."""
+    """Add a member, in the running transaction. Raises `already_member`, `limit_reached`."""
     check_room(db, app_id, account)
     db.insert("app_members", app_id=app_id, developer_id=account, role=role, created_at=db.now)
 
 
 def check_room(db: Connection, app_id: str, account: str | None) -> None:
-    """Raises Conflict `already_member` if the account is a member, `limit_reached` if the app has
-    MOST members."""
+    """Raises Conflict: `already_member` for a member, `limit_reached` if there are MOST members."""
     if account is not None and role_of(db, app_id, account):
-        raise Conflict(
-            "already_member",
-            "This account is a member of the app already; change its role instead.",
-        )
+        detail = "This account is a member of the app already; change its role instead."
+        raise Conflict("already_member", detail)
     if db.value("SELECT count(*) FROM app_members WHERE app_id = ?", app_id) >= MOST:
         raise Conflict("limit_reached", f"An app has at most {MOST} members; remove one first.")
 
 
 def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
-    """Give a member another role, in the running transaction. Raises Conflict `last_owner`, Denied
-    `suspended`."""
+    """Change a member's role, in the running transaction. Raises `last_owner`, `suspended`."""
     check_open(db, member.app_id)
     if member.role == role:
         return member
     if member.role == "owner":
         _pass_on(db, member)
-    db.change(
-        "UPDATE app_members SET role = ? WHERE app_id = ? AND developer_id = ?",
-        role,
-        member.app_id,
-        member.developer_id,
-    )
+    sql = "UPDATE app_members SET role = ? WHERE app_id = ? AND developer_id = ?"
+    db.change(sql, role, member.app_id, member.developer_id)
     if role != "owner":
         _withdraw_trust(db, member.app_id, member.developer_id)
     facts = {"account_id": member.developer_id, "role": role, "role_before": member.role}
@@ -196,11 +176,9 @@ def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
 
 
 def remove(db: Connection, caller: Caller, member: Member) -> None:
-    """Remove a member, in the running transaction; the caller may be that member. Requests that are running
-    with the member's rights or keys and was never published is refused from now on.
-
-    Raises Conflict `last_owner`, Denied `suspended`.
-    """
+    """Remove a member, in the running transaction; the caller may be that member. Requests that are
+    running with the member's rights or keys and was never published is refused from now on. Raises
+    Conflict `last_owner`, Denied `suspended`."""
     check_open(db, member.app_id)
     if member.role == "owner":
         _pass_on(db, member)
@@ -239,14 +217,11 @@ def belong_to(db: Connection, app_id: str, account: str) -> None:
         "SELECT d.id, d.name FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.id = ?",
         app_id,
     )
-    db.change(
+    sql = (
         "UPDATE apps SET first_owner_id = coalesce(first_owner_id, developer_id), developer_id = ?,"
-        " transferred_at = ?, updated_at = ? WHERE id = ?",
-        account,
-        db.now,
-        db.now,
-        app_id,
+        " transferred_at = ?, updated_at = ? WHERE id = ?"
     )
+    db.change(sql, account, db.now, db.now, app_id)
     announce_name(db, account, before, app_id)
 
 
@@ -257,12 +232,11 @@ def announce_name(
     `before` (id and name of an account), in the running transaction: names are shown at once, and one
     that reviewers have never seen could imitate another developer's. `app_id`: only that app."""
     name = db.value("SELECT name FROM developers WHERE id = ?", account)
-    shown, package_id, newest_id = db.one(
+    sql = (
         "SELECT count(*), package_id, max(id) FROM apps"
-        " WHERE developer_id = ?1 AND published = 1 AND (?2 IS NULL OR id = ?2)",
-        account,
-        app_id,
+        " WHERE developer_id = ?1 AND published = 1 AND (?2 IS NULL OR id = ?2)"
     )
+    shown, package_id, newest_id = db.one(sql, account, app_id)
     if not shown or name == before[1]:
         return
     facts = {"name": name, "account_id": account, "before": before[1], "before_id": before[0]}
@@ -290,28 +264,20 @@ def reviewers(db: Connection) -> list[str]:
 def check_open(db: Connection, app_id: str) -> None:
     """Raises Denied `suspended` while the account that the app belongs to is suspended: otherwise
     its members could circumvent the suspension."""
-    if db.value(
-        "SELECT d.suspended FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.id = ?",
-        app_id,
-    ):
-        raise Denied(
-            "suspended",
-            "The account that this app belongs to is suspended: its members cannot be changed.",
-        )
+    sql = "SELECT d.suspended FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.id = ?"
+    if db.value(sql, app_id):
+        detail = "The account that this app belongs to is suspended: its members cannot be changed."
+        raise Denied("suspended", detail)
 
 
 def _withdraw_trust(db: Connection, app_id: str, account: str) -> None:
-    """Delete what a former owner has added: open invitations, trusted publishers, and a listing
-    change that waits for a reviewer."""
+    """Delete a former owner's open invitations, trusted publishers and waiting listing change."""
     db.change(
         "DELETE FROM trusted_publishers WHERE app_id = ? AND developer_id = ?", app_id, account
     )
     db.change("DELETE FROM app_invitations WHERE app_id = ? AND developer_id = ?", app_id, account)
-    db.change(
-        "DELETE FROM listing_changes WHERE app_id = ? AND author_id = ? AND state = 'waiting'",
-        app_id,
-        account,
-    )
+    sql = "DELETE FROM listing_changes WHERE app_id = ? AND author_id = ? AND state = 'waiting'"
+    db.change(sql, app_id, account)
 
 
 def _end(db: Connection, app_id: str, account: str) -> None:
@@ -327,10 +293,8 @@ def _pass_on(db: Connection, member: Member) -> None:
         each for each in accounts_of(db, member.app_id, "owner") if each != member.developer_id
     ]
     if not others:
-        raise Conflict(
-            "last_owner",
-            "This is the only owner of the app: make another member owner first, or transfer the app.",
-        )
+        detail = "This is the only owner of the app: make another member owner first, or transfer the app."
+        raise Conflict("last_owner", detail)
     owner = db.value("SELECT developer_id FROM apps WHERE id = ?", member.app_id)
     if owner == member.developer_id:
         belong_to(db, member.app_id, others[0])

@@ -75,9 +75,7 @@ def open_file(
 ) -> BinaryIO:
     """Open the package file for reading; waits for the bucket, in this turn, if it is not on this
     machine. With `anew`, its hash is verified even if the file is unchanged since the last time.
-
-    Raises Conflict `gone` if it was removed, Unavailable `package_unavailable`.
-    """
+    Raises Conflict `gone` if it was removed, Unavailable `package_unavailable`."""
     with _unless_removed(db, version):
         place, size = path(env, db, version), version.size_bytes
         return env.files.open(place, size, version.sha256, anew=anew, name=name(version), turn=turn)
@@ -96,8 +94,7 @@ def open_or_later(
 
 
 def address(env: Context, db: Connection, version: HasPackage) -> str | None:
-    """Where a client finds the package by itself; None if the portal sends it. Raises Unavailable
-    `package_unavailable`."""
+    """Where clients find the package; None if the portal sends it. Raises `package_unavailable`."""
     if not isinstance(env.files, BucketFiles) or not env.files.gives_addresses:
         return None
     return env.files.address(path(env, db, version), name(version))
@@ -112,8 +109,7 @@ def verify_file(env: Context, db: Connection, version: HasPackage) -> None:
 
 @contextmanager
 def _unless_removed(db: Connection, version: HasPackage) -> Iterator[None]:
-    """Use the package of a version. What fails because the package was removed or replaced meanwhile
-    is Conflict `gone` too."""
+    """Use a version's package; if it was removed or replaced meanwhile, failing is `gone` too."""
     _check_not_removed(db, version)
     try:
         yield
@@ -123,14 +119,11 @@ def _unless_removed(db: Connection, version: HasPackage) -> Iterator[None]:
 
 
 def _check_not_removed(db: Connection, version: HasPackage) -> None:
-    state, removed_at = db.one(
-        "SELECT state, package_removed_at FROM versions WHERE id = ?", version.id
-    ) or (None, None)
+    sql = "SELECT state, package_removed_at FROM versions WHERE id = ?"
+    state, removed_at = db.one(sql, version.id) or (None, None)
     if removed_at is not None:
-        raise Conflict(
-            "gone",
-            f"The package of this version was removed at {removed_at}: it is {state}, and was replaced or became old.",
-        )
+        detail = f"The package of this version was removed at {removed_at}: it is {state}, and was replaced or became old."
+        raise Conflict("gone", detail)
 
 
 @contextmanager
@@ -164,9 +157,8 @@ def store_pictures(files: BucketFiles, package: Path, inside: dict[str, tuple[st
             content = packages.read_file(package, path)
         except (OSError, KeyError, packages.Unreadable) as error:
             log.error("package damaged", extra={"path": str(package), "reason": str(error)})
-            raise Unavailable(
-                "package_unavailable", "The package cannot be read; upload it again later."
-            ) from error
+            detail = "The package cannot be read; upload it again later."
+            raise Unavailable("package_unavailable", detail) from error
         files.create(name, content, sha256)
 
 
@@ -178,12 +170,8 @@ def sweep(env: Context, app_id: str | None = None) -> int:
         return 0
 
     def named(app: str) -> set[tuple[str, str]]:
-        return set(
-            db.all(
-                "SELECT id, sha256 FROM versions WHERE app_id = ? AND package_removed_at IS NULL",
-                app,
-            )
-        )
+        sql = "SELECT id, sha256 FROM versions WHERE app_id = ? AND package_removed_at IS NULL"
+        return set(db.all(sql, app))
 
     try:
         return files.sweep_objects(named, app_id)
@@ -194,7 +182,6 @@ def sweep(env: Context, app_id: str | None = None) -> int:
 
 def of_version(db: Connection, version_id: str) -> dict[str, tuple[str, str]]:
     """The pictures of a version that exists (`pictures`)."""
-    app_id, manifest, files = db.one(
-        "SELECT app_id, manifest, files FROM versions WHERE id = ?", version_id
-    )
+    sql = "SELECT app_id, manifest, files FROM versions WHERE id = ?"
+    app_id, manifest, files = db.one(sql, version_id)
     return pictures(app_id, version_id, json.loads(manifest), json.loads(files))

@@ -30,11 +30,8 @@ def check_new_app(db: Connection, config: Config, caller: Caller, package_id: st
     prefixes."""
     for prefix in config.reserved_prefixes:
         if (package_id + ".").startswith(prefix + ".") and not caller.has_role("admin"):
-            raise Denied(
-                "prefix_reserved",
-                f"Names under {prefix} are reserved on this portal; ask the operator, or choose a domain of yours.",
-                prefix=prefix,
-            )
+            detail = f"Names under {prefix} are reserved on this portal; ask the operator, or choose a domain of yours."
+            raise Denied("prefix_reserved", detail, prefix=prefix)
     count = "SELECT count(*) - 1 FROM apps WHERE developer_id = ?"
     used = db.value(count, caller.account)
     if used >= config.account_apps:
@@ -78,12 +75,8 @@ def make_room(db: Connection, config: Config, developer_id: str, size_bytes: int
         left -= 1
         used_bytes -= freed_bytes
     if used_bytes + size_bytes > config.account_bytes:
-        raise exceeded(
-            "bytes",
-            config.account_bytes,
-            used_bytes,
-            f"this package has {size_bytes} bytes; withdraw versions that you do not need, or ask the operator",
-        )
+        detail = f"this package has {size_bytes} bytes; withdraw versions that you do not need, or ask the operator"
+        raise exceeded("bytes", config.account_bytes, used_bytes, detail)
 
 
 def exceeded(quota: str, limit: int, used: int, advice: str) -> Conflict:
@@ -95,29 +88,25 @@ def exceeded(quota: str, limit: int, used: int, advice: str) -> Conflict:
 def replaced(db: Connection, app_id: str, version: str) -> None:
     """Mark the packages of failed, rejected and withdrawn versions with this version string as
     removed, because a new package overwrites the file; in the running transaction."""
-    db.change(
+    sql = (
         "UPDATE versions AS v SET package_removed_at = ?, files = '{}'"
-        f" WHERE app_id = ? AND version = ? AND package_removed_at IS NULL AND {_DEAD}",
-        db.now,
-        app_id,
-        version,
+        f" WHERE app_id = ? AND version = ? AND package_removed_at IS NULL AND {_DEAD}"
     )
+    db.change(sql, db.now, app_id, version)
 
 
 def check_takeover(db: Connection, config: Config, account: str, app_id: str) -> None:
-    """Check whether an account may take over this app, in the running transaction. Raises Conflict
-    `quota_exceeded`."""
+    """Whether an account may take over this app, in the transaction. Raises `quota_exceeded`."""
     used = db.value("SELECT count(*) FROM apps WHERE developer_id = ?", account)
     if used >= config.account_apps:
         raise exceeded("apps", config.account_apps, used, "delete drafts that you do not need")
-    used_bytes, app_bytes = db.one(
+    sql = (
         "SELECT coalesce(sum(v.size_bytes) FILTER (WHERE a.developer_id = ?1), 0),"
         " coalesce(sum(v.size_bytes) FILTER (WHERE a.id = ?2), 0)"
         " FROM apps a JOIN versions v ON v.app_id = a.id"
-        " WHERE v.package_removed_at IS NULL AND (a.developer_id = ?1 OR a.id = ?2)",
-        account,
-        app_id,
+        " WHERE v.package_removed_at IS NULL AND (a.developer_id = ?1 OR a.id = ?2)"
     )
+    used_bytes, app_bytes = db.one(sql, account, app_id)
     if used_bytes + app_bytes > config.account_bytes:
         advice = f"this app has {app_bytes} bytes; ask the operator"
         raise exceeded("bytes", config.account_bytes, used_bytes, advice)
@@ -146,11 +135,8 @@ def remove_later(db: Connection, home: str, app_id: str, version: str) -> None:
 
 def is_named(db: Connection, app_id: str, version: str) -> bool:
     """Whether a row refers to a package file with this version string."""
-    return db.has(
-        "SELECT 1 FROM versions WHERE app_id = ? AND version = ? AND package_removed_at IS NULL LIMIT 1",
-        app_id,
-        version,
-    )
+    sql = "SELECT 1 FROM versions WHERE app_id = ? AND version = ? AND package_removed_at IS NULL LIMIT 1"
+    return db.has(sql, app_id, version)
 
 
 def remove_package(env: Context, developer_id: str, app_id: str, version: str) -> None:
@@ -165,8 +151,7 @@ def remove_package(env: Context, developer_id: str, app_id: str, version: str) -
 
 
 def expire_packages(env: Context) -> None:
-    """Job, hourly: remove the packages of failed, rejected and withdrawn versions after
-    DEAD_PACKAGE_SECONDS."""
+    """Job, hourly: remove packages of dead versions after DEAD_PACKAGE_SECONDS."""
     db = env.db.connection()
     with db.write():
         rows = db.all(
@@ -181,12 +166,11 @@ def expire_packages(env: Context) -> None:
 def rest_after_timeout(db: Connection, developer_id: str) -> None:
     """Delay further checks of this account, longer after each check within a day that timed out; in
     the running transaction, after the version has failed."""
-    times = db.value(
+    sql = (
         "SELECT count(*) FROM apps a JOIN versions v ON v.app_id = a.id, json_each(v.findings) f WHERE a.developer_id = ?"
-        " AND v.state = 'failed' AND v.created_at > ? AND f.value ->> '$.code' = 'check_timeout'",
-        developer_id,
-        db.clock.now(-24 * 3600),
+        " AND v.state = 'failed' AND v.created_at > ? AND f.value ->> '$.code' = 'check_timeout'"
     )
+    times = db.value(sql, developer_id, db.clock.now(-24 * 3600))
     jobs.rest(db, "checks", developer_id, FIRST_REST_SECONDS * 2 ** min(times - 1, 10))
 
 

@@ -1,5 +1,4 @@
-"""Offering a version to devices: publication, now or at a time, rollout to a growing share of devices,
-and rollback."""
+"""Offering a version to devices: publication, now or later, growing rollout, and rollback."""
 
 from dataclasses import replace
 
@@ -29,22 +28,19 @@ def publish(
     env: Context, db: Connection, caller: Caller, version: Version, publication: Publication
 ) -> Version:
     """Publish a version, now or at `publish_at`. A halted version is published at once, to the
-    previous share of devices or a larger one.
-
-    Raises Conflict `invalid_state`, `version_code_not_higher` or `signing_key_revoked`, Denied
-    `suspended`, Unavailable `package_unavailable`.
-    """
+    previous share of devices or a larger one. Raises Conflict `invalid_state`,
+    `version_code_not_higher` or `signing_key_revoked`, Denied `suspended`, Unavailable
+    `package_unavailable`."""
     package_files.verify_file(env, db, version)
     percent = publication.rollout_percent
     with db.write():
         version = versions.by_id(db, version.id) or version
         if version.state == "halted":
             if publication.publish_at and publication.publish_at > db.now:
-                raise InvalidState(
-                    "A halted version is published at once; publish_at is for approved versions.",
-                    version.state,
-                    version.moves,
+                detail = (
+                    "A halted version is published at once; publish_at is for approved versions."
                 )
+                raise InvalidState(detail, version.state, version.moves)
             version = versions.move(db, caller, version, "publish")
             apps.touch(db, version.app_id)
             return version if percent is None else _grow(db, caller, version, percent)
@@ -85,12 +81,11 @@ def check_release(db: Connection, config: Config, version: Version) -> None:
     if suspended or erased_at is not None:
         raise Denied("suspended", "The account of this version is suspended or erased.")
     if config.verified_email_required and not verified:
-        raise Conflict(
-            "email_not_verified",
+        detail = (
             "The account that the app belongs to has to verify its e-mail address first; POST"
-            " /v1/auth/email/resend sends the link again.",
-            side="account",
+            " /v1/auth/email/resend sends the link again."
         )
+        raise Conflict("email_not_verified", detail, side="account")
     if not members.may_sign(db, version.app_id, version.signing_key_id):
         raise Conflict(
             "signing_key_revoked",
@@ -132,8 +127,7 @@ def publish_scheduled(env: Context, version_id: str, publish_at: str | None = No
 
 
 def publish_soon(db: Connection, version: Version) -> None:
-    """Queue the publication of an approved version, in the running transaction: a job can verify
-    the file outside of the transaction."""
+    """Queue the publication of an approved version, in the running transaction."""
     percent = rollout_plans.first_percent(db, version)
     versions.set_columns(db, version.id, publish_at=db.now, rollout_percent=percent)
     _queue_publishing(db, version, db.now)
@@ -153,8 +147,7 @@ def _queue_publishing(db: Connection, version: Version, publish_at: str) -> None
 
 
 def rollout(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
-    """Raise the share of devices that are offered a published version. Raises Conflict
-    `invalid_state`, also for a smaller share."""
+    """Raise a published version's share of devices. Raises `invalid_state`, also to lower it."""
     with db.write():
         return _grow(db, caller, versions.by_id(db, version.id) or version, percent)
 
@@ -174,20 +167,16 @@ def rollback(
         version = versions.by_id(db, version.id) or version
         if version.state not in ("published", "halted"):
             raise versions.not_allowed(version, "rollback")
-        newer = db.select(
-            Version,
+        where = (
             "app_id = ? AND channel = ? AND state = 'published' AND version_code > ? ORDER BY"
-            " version_code DESC",
-            version.app_id,
-            version.channel,
-            version.version_code,
+            " version_code DESC"
         )
+        newer = db.select(Version, where, version.app_id, version.channel, version.version_code)
         if not newer:
-            raise InvalidState(
-                "No newer version of this channel is offered: there is nothing to roll back from.",
-                version.state,
-                version.moves,
+            detail = (
+                "No newer version of this channel is offered: there is nothing to roll back from."
             )
+            raise InvalidState(detail, version.state, version.moves)
         for each in newer:
             versions.move(db, caller, each, "halt")
         if version.state == "halted":
@@ -223,11 +212,8 @@ def _grow(db: Connection, caller: Caller, version: Version, percent: float) -> V
     if version.state != "published":
         raise versions.not_allowed(version, "rollout")
     if percent < version.rollout_percent:
-        raise InvalidState(
-            "The share of devices cannot be reduced; halt the version instead.",
-            version.state,
-            version.moves,
-        )
+        detail = "The share of devices cannot be reduced; halt the version instead."
+        raise InvalidState(detail, version.state, version.moves)
     versions.set_rollout(db, version, percent)
     members.notify(db, version.app_id)
     versions.note(db, caller, version, "version.rollout", percent=percent)

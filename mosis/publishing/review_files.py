@@ -80,11 +80,8 @@ def open_file(
     turn: Turn = JOBS,
 ) -> Content:
     """The content of a file on one side. It is copied to a temporary file without a name, so that a
-    slow reader holds no memory.
-
-    Raises NotFound, Conflict `gone` if the package was removed, Unavailable `package_unavailable`
-    or `no_space`.
-    """
+    slow reader holds no memory. Raises NotFound, Conflict `gone` if the package was removed,
+    Unavailable `package_unavailable` or `no_space`."""
     source, size_bytes, sha256 = _find(db, version, path, side)
     env.files.check_room(size_bytes)
     copy = tempfile.TemporaryFile(dir=env.files.incoming)
@@ -106,8 +103,7 @@ def read_file(
     limit_bytes: int,
     turn: Turn = JOBS,
 ) -> bytes | None:
-    """The content of a file on one side; None if it is larger than the limit or there is none on this
-    side. Raises as `open_file`."""
+    """A file's content on one side; None without, or beyond the limit. Raises as `open_file`."""
     try:
         source, size_bytes, sha256 = _find(db, version, path, side)
     except NotFound:
@@ -137,8 +133,7 @@ def _unpack(
     target: BinaryIO,
     turn: Turn,
 ) -> None:
-    """Copy a file out of its package. Raises Unavailable `package_unavailable` if it is not what was
-    uploaded."""
+    """Copy a file out of its package. Raises `package_unavailable` if it is not as uploaded."""
     digest = hashlib.sha256()
     with package_files.open_file(env, db, source, turn=turn) as package:
         try:
@@ -150,9 +145,8 @@ def _unpack(
                 raise ValueError(f"{path} is not what was uploaded")
         except (OSError, KeyError, ValueError, packages.Unreadable) as error:
             log.error("package damaged", extra={"version": source.id, "reason": str(error)})
-            raise Unavailable(
-                "package_unavailable", "The package with this file is missing or damaged."
-            ) from error
+            detail = "The package with this file is missing or damaged."
+            raise Unavailable("package_unavailable", detail) from error
 
 
 def _compared(

@@ -1,5 +1,4 @@
-"""Messages about a version between its developer and the reviewers. Internal messages are visible
-to reviewers only."""
+"""Messages about a version between developer and reviewers, or among reviewers only."""
 
 from typing import Any
 
@@ -70,8 +69,7 @@ def add(
 
 
 def _reviewer_of(db: Connection, version: Version) -> str | None:
-    """The reviewer to notify of a developer's message: the one who has claimed the review, else the
-    one who wrote the last message."""
+    """The reviewer to notify: who has claimed the review, else who wrote the last message."""
     found: str | None = db.value(
         "SELECT developers.id FROM developers JOIN ("
         "SELECT claimed_by AS who, 'claimed' AS place FROM reviews WHERE version_id = ?1 AND state = 'claimed'"
@@ -86,12 +84,8 @@ def index(
     db: Connection, version: Version, paging: PageRequest, *, internal: bool
 ) -> Page[Message]:
     """The messages about a version, oldest first; internal ones only with `internal`."""
+    where = "version_id = ? AND id > ? AND internal <= ? ORDER BY id LIMIT ?"
     rows = db.select(
-        Message,
-        "version_id = ? AND id > ? AND internal <= ? ORDER BY id LIMIT ?",
-        version.id,
-        paging.position or "",
-        int(internal),
-        paging.limit + 1,
+        Message, where, version.id, paging.position or "", int(internal), paging.limit + 1
     )
     return page(rows, paging, lambda message: (message.id,))

@@ -15,8 +15,7 @@ MOST_IN_DIGEST = 20
 
 
 def announce(db: Connection, version: Version, review_id: str, because: list[str]) -> None:
-    """Notify every reviewer but the members of the app that a version waits, in the running
-    transaction, and have a digest sent later."""
+    """Notify all reviewers but the app's members of a waiting version; a digest follows."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", version.app_id)
     for reviewer in members.reviewers_of(db, version.app_id):
         events.add(
@@ -36,13 +35,11 @@ def announce_listing(db: Connection, app_id: str, change_id: str, because: list[
     which was withdrawn or decided, is only named in the digest."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
     for reviewer in members.reviewers_of(db, app_id):
-        if not db.value(
+        sql = (
             "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'listing.waiting' AND package_id = ?"
-            " AND created_at > ? LIMIT 1",
-            reviewer,
-            package_id,
-            db.clock.now(-DIGEST_AFTER_SECONDS),
-        ):
+            " AND created_at > ? LIMIT 1"
+        )
+        if not db.value(sql, reviewer, package_id, db.clock.now(-DIGEST_AFTER_SECONDS)):
             facts: dict[str, Any] = {"listing_change": change_id, "because": because}
             events.add(db, reviewer, "listing.waiting", package_id=package_id, **facts)
     _queue_digest(db)
@@ -79,8 +76,7 @@ def send_digests(env: Context) -> None:
 
 
 def _waiting(db: Connection, reviewer: str) -> list[dict[str, Any]]:
-    """The reviews and listing changes that wait and that this reviewer was notified of since the last
-    digest."""
+    """What waits for a review and this reviewer was notified of since the last digest."""
     since = "(SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?1 AND kind = 'review.digest')"
     reviews = db.all(
         "SELECT r.id, e.package_id, e.version, r.submitted_at FROM events e"

@@ -27,8 +27,7 @@ _OF_CIRCUMSTANCE = ("permission_new", "first_app", "look_alike")
 
 @dataclass(frozen=True)
 class Changes:
-    """The differences. `since` is None if no version of the app was published before; everything
-    then counts as added."""
+    """The differences; without an earlier published version `since` is None, and all is added."""
 
     since: Version | None
     permissions_added: list[str]
@@ -128,8 +127,7 @@ def drawn(secret: str, version: Version) -> float:
 
 
 def draw(secret: str, message: str) -> float:
-    """A pseudorandom number from 0 (included) to 1 (excluded) for this text, which cannot be computed
-    without the secret."""
+    """A pseudorandom number in [0, 1) for this text, unknown to all without the secret."""
     digest = hmac.digest(secret.encode(), message.encode(), hashlib.sha256)
     return int.from_bytes(digest[:6], "big") / (1 << 48)
 
@@ -140,15 +138,12 @@ def _reviewed_since(
     """Whether a review of the app ended in this state after the decision on the last published
     version. The decision counts, not the publication: otherwise a developer could hold back an
     approved version and publish it to hide a later rejection."""
-    return db.has(
+    sql = (
         "SELECT 1 FROM reviews JOIN versions ON versions.id = reviews.version_id"
         " WHERE versions.app_id = ?1 AND reviews.state = ?2"
-        " AND reviews.decided_at >= ?3 AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(because) WHERE value = ?4)) LIMIT 1",
-        published.app_id,
-        state,
-        published.decided_at,
-        reason,
+        " AND reviews.decided_at >= ?3 AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(because) WHERE value = ?4)) LIMIT 1"
     )
+    return db.has(sql, published.app_id, state, published.decided_at, reason)
 
 
 def _files(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
@@ -190,21 +185,19 @@ def is_proven(env: Context, db: Connection, version: Version) -> bool:
     )
     if releases < least or first > db.clock.now(-RECORD_DAYS * DAY):
         return False
-    key_is_known = db.value(
+    sql = (
         "SELECT 1 FROM versions v JOIN reviews r ON r.version_id = v.id WHERE v.signing_key_id = ?"
-        " AND v.released = 1 AND r.state = 'approved' AND r.decided_by IS NOT NULL AND r.decided_at <= ?",
-        version.signing_key_id,
-        db.clock.now(-KEY_DAYS * DAY),
+        " AND v.released = 1 AND r.state = 'approved' AND r.decided_by IS NOT NULL AND r.decided_at <= ?"
     )
+    key_is_known = db.value(sql, version.signing_key_id, db.clock.now(-KEY_DAYS * DAY))
     return bool(key_is_known) and not _has_offended(db, signer)
 
 
 def _has_offended(db: Connection, account: str) -> bool:
     """Whether a version that the account signed was rejected lately, or an app of it is suspended."""
-    return db.has(
+    sql = (
         "SELECT 1 FROM versions v JOIN signing_keys k ON k.id = v.signing_key_id JOIN apps a ON a.id = v.app_id"
         " LEFT JOIN reviews r ON r.version_id = v.id AND r.state = 'rejected' AND r.decided_at > ?2"
-        " WHERE k.developer_id = ?1 AND (r.id IS NOT NULL OR a.suspended = 1) LIMIT 1",
-        account,
-        db.clock.now(-CLEAN_DAYS * DAY),
+        " WHERE k.developer_id = ?1 AND (r.id IS NOT NULL OR a.suspended = 1) LIMIT 1"
     )
+    return db.has(sql, account, db.clock.now(-CLEAN_DAYS * DAY))

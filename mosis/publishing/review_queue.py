@@ -33,11 +33,8 @@ def standing(db: Connection, version_id: str) -> Standing | None:
             None,
             _overtaken_by(db, version_id) if review.state == "approved" else None,
         )
-    before = db.value(
-        "SELECT count(*) FROM reviews WHERE state IN ('waiting', 'claimed') AND (submitted_at, id) < (?, ?)",
-        review.submitted_at,
-        review.id,
-    )
+    sql = "SELECT count(*) FROM reviews WHERE state IN ('waiting', 'claimed') AND (submitted_at, id) < (?, ?)"
+    before = db.value(sql, review.submitted_at, review.id)
     waiting = db.value("SELECT count(*) FROM reviews WHERE state IN ('waiting', 'claimed')")
     return Standing(review, before + 1, waiting, median_wait_seconds(db))
 
@@ -109,15 +106,13 @@ def next_step(
 
 
 def median_wait_seconds(db: Connection) -> int | None:
-    """The median time from submission to decision over the last 30 days; None if there was no
-    decision."""
-    found: int | None = db.value(
+    """The median time from submission to decision in the last 30 days; None without one."""
+    sql = (
         "WITH waits AS (SELECT unixepoch(decided_at) - unixepoch(submitted_at) AS wait FROM reviews"
         " WHERE decided_at > ? AND decided_at <= ? AND state IN ('approved', 'rejected') AND decided_by IS NOT NULL)"
-        " SELECT wait FROM waits ORDER BY wait LIMIT 1 OFFSET (SELECT (count(*) - 1) / 2 FROM waits)",
-        db.clock.now(-30 * 24 * 3600),
-        db.clock.now(),
+        " SELECT wait FROM waits ORDER BY wait LIMIT 1 OFFSET (SELECT (count(*) - 1) / 2 FROM waits)"
     )
+    found: int | None = db.value(sql, db.clock.now(-30 * 24 * 3600), db.clock.now())
     return found
 
 

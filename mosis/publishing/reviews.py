@@ -69,20 +69,18 @@ def submit_when_ready(env: Context, version_id: str) -> None:
 
 
 def withdraw(db: Connection, caller: Caller, version: Version) -> Version:
-    """Withdraw a version that was never published; its version string can be used again. Raises
-    Conflict `invalid_state`."""
+    """Withdraw a version before publication; its version string is free. Raises `invalid_state`."""
     with db.write():
         return take_back(db, caller, version)
 
 
 def take_back(db: Connection, caller: Caller, version: Version, move: str = "withdraw") -> Version:
     """As `withdraw`, in the running transaction."""
-    db.change(
+    sql = (
         "UPDATE reviews SET state = 'withdrawn', claimed_until = NULL, decided_at = ? WHERE version_id = ?"
-        " AND state IN ('waiting', 'claimed')",
-        db.now,
-        version.id,
+        " AND state IN ('waiting', 'claimed')"
     )
+    db.change(sql, db.now, version.id)
     nothing_more: dict[str, Any] = {
         "publish_at": None,
         "submit_when_ready": 0,
@@ -94,12 +92,11 @@ def take_back(db: Connection, caller: Caller, version: Version, move: str = "wit
 def end_unreleased(db: Connection, caller: Caller, developer_id: str) -> None:
     """Withdraw every version of an account that was never offered to devices, whatever its state
     (also while it is checked or scheduled); in the running transaction."""
-    for (version_id,) in db.all(
+    sql = (
         "SELECT v.id FROM versions v JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1"
-        " AND v.released = 0 AND v.state IN (SELECT value FROM json_each(?2))",
-        developer_id,
-        json.dumps(versions.MOVES["end"][0]),
-    ):
+        " AND v.released = 0 AND v.state IN (SELECT value FROM json_each(?2))"
+    )
+    for (version_id,) in db.all(sql, developer_id, json.dumps(versions.MOVES["end"][0])):
         version = versions.by_id(db, version_id)
         if version is not None:
             take_back(db, caller, version, "end")
@@ -142,20 +139,17 @@ def index(db: Connection, caller: Caller, paging: PageRequest, state: str) -> Pa
         ("decided_at", "DESC", "<") if state == "decided" else ("submitted_at", "ASC", ">")
     )
     after = paging.after or (("9999", "") if state == "decided" else ("", ""))
-    rows = db.all(
+    sql = (
         f"SELECT {columns(Review, 'reviews')} FROM reviews JOIN versions ON versions.id = reviews.version_id"
         f" JOIN apps ON apps.id = versions.app_id WHERE reviews.state IN ({', '.join('?' * len(states))})"
         " AND NOT EXISTS (SELECT 1 FROM app_members m WHERE m.app_id = apps.id AND m.developer_id = ?)"
         " AND NOT EXISTS (SELECT 1 FROM signing_keys k WHERE k.id = versions.signing_key_id"
         " AND k.developer_id = ?)"
         f" AND (reviews.{column}, reviews.id) {beyond} (?, ?)"
-        f" ORDER BY reviews.{column} {order}, reviews.id {order} LIMIT ?",
-        *states,
-        caller.account,
-        caller.account,
-        *after,
-        paging.limit + 1,
-        into=Review,
+        f" ORDER BY reviews.{column} {order}, reviews.id {order} LIMIT ?"
+    )
+    rows = db.all(
+        sql, *states, caller.account, caller.account, *after, paging.limit + 1, into=Review
     )
     return page(rows, paging, lambda review: (getattr(review, column), review.id))
 
@@ -192,19 +186,14 @@ def claim(db: Connection, caller: Caller, review: Review) -> Review:
 
 def release(db: Connection, caller: Caller, review: Review) -> Review:
     """Return a claimed review to the queue; it keeps its place. Administrators may release the
-    claims of others.
-
-    Raises Conflict `already_decided` if it is decided or claimed by another reviewer. A waiting
-    review stays as it is.
-    """
+    claims of others. Raises Conflict `already_decided` if it is decided or claimed by another
+    reviewer. A waiting review stays as it is."""
     with db.write():
-        released = db.change(
+        sql = (
             "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL WHERE id = ? AND state = 'claimed'"
-            " AND (claimed_by = ? OR ?)",
-            review.id,
-            caller.account,
-            caller.has_role("admin"),
+            " AND (claimed_by = ? OR ?)"
         )
+        released = db.change(sql, review.id, caller.account, caller.has_role("admin"))
         now = get(db, review.id)
         if not released and now.state != "waiting":
             raise _taken(db, review)
@@ -214,17 +203,14 @@ def release(db: Connection, caller: Caller, review: Review) -> Review:
 
 
 def lapse(env: Context, review_id: str) -> Again | None:
-    """Job of a claim: return the review to the queue when the claim expires; if the claim was
-    extended, wait longer. Safe to run twice."""
+    """Job of a claim: return the review when the claim expires, else wait on. Safe to run twice."""
     db = env.db.connection()
     with db.write():
-        lapsed = db.change(
+        sql = (
             "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL"
-            " WHERE id = ? AND state = 'claimed' AND (claimed_until <= ? OR claimed_until > ?)",
-            review_id,
-            db.now,
-            db.clock.latest(CLAIM_SECONDS),
+            " WHERE id = ? AND state = 'claimed' AND (claimed_until <= ? OR claimed_until > ?)"
         )
+        lapsed = db.change(sql, review_id, db.now, db.clock.latest(CLAIM_SECONDS))
         if lapsed:
             audit.add(db, PORTAL, "review.lapse", review_id)
         until = db.value(
@@ -248,10 +234,8 @@ def mark_security(db: Connection, caller: Caller, review: Review, security: bool
     if bool(version.security) == security:
         return review
     if review.state != "approved":
-        raise InvalidState(
-            f"Only approved versions are marked as security releases; this review is {review.state}.",
-            review.state,
-        )
+        detail = f"Only approved versions are marked as security releases; this review is {review.state}."
+        raise InvalidState(detail, review.state)
     _mark_security(db, caller, version, security)
     return review
 

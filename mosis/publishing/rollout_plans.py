@@ -91,11 +91,9 @@ def get(db: Connection, version_id: str) -> Plan:
 
 
 def put(db: Connection, caller: Caller, version: Version, plan: dict[str, Any]) -> Plan:
-    """Give a version a plan, or another one, in the running transaction. A published version goes on
-    from its share: steps up to it count as taken, the next one comes after its time from now.
-
-    Raises Conflict `invalid_state` for a version that will never be published.
-    """
+    """Give a version a plan, or another one, in the running transaction. A published version goes
+    on from its share: steps up to it count as taken, the next one comes after its time from now.
+    Raises Conflict `invalid_state` for a version that will never be published."""
     if version.state in ("failed", "rejected", "withdrawn"):
         raise versions.not_allowed(version, "rollout-plan")
     _store(db, version, plan)
@@ -105,8 +103,7 @@ def put(db: Connection, caller: Caller, version: Version, plan: dict[str, Any]) 
 
 
 def remove(db: Connection, caller: Caller, version: Version) -> None:
-    """Remove the plan of a version, in the running transaction; its share stays as it is. Raises
-    NotFound."""
+    """Remove a version's plan, in the running transaction; its share stays. Raises NotFound."""
     get(db, version.id)
     db.change("DELETE FROM rollout_plans WHERE version_id = ?", version.id)
     if not version.released:
@@ -137,14 +134,12 @@ def begin(db: Connection, version: Version) -> None:
 def previous_version(db: Connection, version: Version) -> str | None:
     """The version string that a new one is compared with: what everybody is offered instead of it,
     else the next lower released version of its channel; None if there is none."""
-    found: str | None = db.value(
+    sql = (
         "SELECT version FROM versions WHERE app_id = ? AND version_code < ? AND released = 1"
         " AND channel IN (?, 'stable')"
-        " ORDER BY (state = 'published' AND rollout_percent >= 100) DESC, version_code DESC LIMIT 1",
-        version.app_id,
-        version.version_code,
-        version.channel,
+        " ORDER BY (state = 'published' AND rollout_percent >= 100) DESC, version_code DESC LIMIT 1"
     )
+    found: str | None = db.value(sql, version.app_id, version.version_code, version.channel)
     return found
 
 
@@ -157,8 +152,7 @@ def queue(env: Context) -> None:
 
 
 def active(db: Connection) -> list[str]:
-    """The versions whose plans are to be looked at: running ones, and paused ones that are offered
-    again."""
+    """The versions with plans to look at: running ones, and paused ones that are offered again."""
     rows = db.all(
         "SELECT p.version_id FROM rollout_plans p JOIN versions v ON v.id = p.version_id"
         " WHERE p.state = 'running' OR (p.state = 'paused' AND v.state = 'published')"
@@ -167,8 +161,7 @@ def active(db: Connection) -> list[str]:
 
 
 def is_offered(db: Connection, version: Version) -> bool:
-    """Whether devices are offered this version: it is published, and neither its app nor its account
-    is suspended."""
+    """Whether devices are offered it: published, and neither app nor account suspended."""
     return version.state == "published" and not db.value(
         "SELECT a.suspended OR d.suspended FROM apps a JOIN developers d ON d.id = a.developer_id"
         " WHERE a.id = ?",
@@ -198,8 +191,7 @@ def advance(db: Connection, seen: Plan, counts: tuple[Counts, Counts] | None) ->
 
 
 def _halted(db: Connection, plan: Plan, version: Version, counts: tuple[Counts, Counts]) -> bool:
-    """Test the version if enough sessions have come since the last test, and before each step;
-    whether it was halted."""
+    """Test the version, before each step or after enough sessions; whether it was halted."""
     condition = plan.condition
     if condition is None:
         return False
@@ -263,13 +255,12 @@ def _step(db: Connection, plan: Plan, version: Version) -> bool:
 def _store(db: Connection, version: Version, plan: dict[str, Any]) -> None:
     halt_when = plan.get("halt_when")
     values = (json.dumps(plan["steps"]), None if halt_when is None else json.dumps(halt_when))
-    db.change(
+    sql = (
         "INSERT INTO rollout_plans (version_id, steps, halt_when) VALUES (?1, ?2, ?3)"
         " ON CONFLICT DO UPDATE SET steps = ?2, halt_when = ?3, state = 'waiting', steps_taken = 0,"
-        " next_step_at = NULL, watched_until = NULL",
-        version.id,
-        *values,
+        " next_step_at = NULL, watched_until = NULL"
     )
+    db.change(sql, version.id, *values)
     if not version.released:
         first = plan["steps"][0]["percent"]
         versions.set_columns(db, version.id, rollout_percent=first)
@@ -286,8 +277,7 @@ def _start(db: Connection, version: Version) -> None:
 
 
 def _resume(db: Connection, plan: Plan) -> None:
-    """Continue after a pause: the counts of sessions start at zero, and the next step has its full
-    time."""
+    """Continue after a pause: sessions count from zero, and the next step has its full time."""
     _begin_round(db, plan, "running")
     _after_step(db, get(db, plan.version_id), plan.steps_taken)
 

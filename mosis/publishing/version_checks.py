@@ -18,10 +18,7 @@ ERRORS_IN_EVENT = 5
 
 def check(env: Context, version_id: str) -> None:
     """Job of an upload: run the checks of the package; the version becomes ready or failed. Safe to
-    run twice.
-
-    Raises Unavailable `package_unavailable`, ChecksUnavailable: the job is retried.
-    """
+    run twice. Raises Unavailable `package_unavailable`, ChecksUnavailable: the job is retried."""
     db = env.db.connection()
     version = versions.by_id(db, version_id)
     if version is None or version.state != "checking":
@@ -66,11 +63,8 @@ def end_stuck_checks(env: Context) -> None:
             "SELECT v.id FROM versions v WHERE v.state = 'checking' AND NOT EXISTS (SELECT 1 FROM jobs j"
             " WHERE j.unique_key = 'check:' || v.id AND j.state IN ('waiting', 'running'))"
         )
-        finding = Finding(
-            "check_crashed",
-            "The checks could not be run; upload the package again, or ask the operator.",
-            tier=2,
-        )
+        detail = "The checks could not be run; upload the package again, or ask the operator."
+        finding = Finding("check_crashed", detail, tier=2)
         for (version_id,) in stuck:
             version = versions.by_id(db, version_id)
             if version is not None:
@@ -95,9 +89,8 @@ def _circumstances(db: Connection, version: Version) -> Iterator[Finding]:
     """Findings that follow from the app's history, not from the package."""
     before = versions.last_published(db, version)
     if before is None:
-        package_id, developer_id = db.one(
-            "SELECT package_id, developer_id FROM apps WHERE id = ?", version.app_id
-        )
+        sql = "SELECT package_id, developer_id FROM apps WHERE id = ?"
+        package_id, developer_id = db.one(sql, version.app_id)
         other = look_alikes.find(db, package_id, developer_id)
         if other is not None:
             detail = f"{package_id} is easily taken for {other}, which another developer publishes."

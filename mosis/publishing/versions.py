@@ -125,10 +125,8 @@ def upload(
     signing_keys: Mapping[str, bytes],
 ) -> Created:
     """Make a version of a package that has been received. `signing_keys` are those that may sign it
-    (`signing_keys.that_sign`). After COMMIT the file lies under its final name; its checks are a job.
-
-    Raises Invalid `package_rejected` with every finding, Unavailable, and as `create`.
-    """
+    (`signing_keys.that_sign`). After COMMIT the file lies under its final name; its checks are a
+    job. Raises Invalid `package_rejected` with every finding, Unavailable, and as `create`."""
     package = packages.inspect(received.path, package_id=app.package_id, keys=signing_keys)
     version_id = new_id()
     with package_files.stored(env, db, app.id, version_id, package, received), db.write():
@@ -151,30 +149,23 @@ def create(
     upload: Upload,
     version_id: str,
 ) -> Created:
-    """Record an inspected package with this id, in the running transaction. Uploading the same bytes again
-    returns the existing version.
-
-    Raises Conflict `version_exists`, `version_code_not_higher` or `quota_exceeded`, Invalid
-    `package_rejected` if the signing key was revoked during the inspection, Denied `trusted_only`.
-    """
+    """Record an inspected package with this id, in the running transaction. Uploading the same
+    bytes again returns the existing version. Raises Conflict `version_exists`,
+    `version_code_not_higher` or `quota_exceeded`, Invalid `package_rejected` if the signing key was
+    revoked during the inspection, Denied `trusted_only`."""
     apps.check_uploader(caller, app)
     if not members.may_sign(db, app.id, package.signing_key_id):
         raise packages.signature_refused()
-    existing = db.find(
-        Version,
+    where = (
         "app_id = ? AND version = ? AND (state NOT IN ('failed', 'rejected', 'withdrawn') OR released"
-        " = 1)",
-        app.id,
-        package.version,
+        " = 1)"
     )
+    existing = db.find(Version, where, app.id, package.version)
     if existing and existing.sha256 == received.sha256:
         return Created(existing, new=False)
     if existing:
-        raise Conflict(
-            "version_exists",
-            f"Version {package.version} exists and is {existing.state}; give the package a new version.",
-            state=existing.state,
-        )
+        detail = f"Version {package.version} exists and is {existing.state}; give the package a new version."
+        raise Conflict("version_exists", detail, state=existing.state)
     channel = upload.channel or package.channel
     check_code(db, app.id, channel, package.version_code)
     quotas.replaced(db, app.id, package.version)
@@ -225,22 +216,16 @@ def _insert(
 
 def get(db: Connection, app: App, version: str) -> Version:
     """A version of an app by its id or version string. If several have had this version string, the
-    current one, else the newest.
-
-    Raises NotFound.
-    """
-    return db.get(
-        Version,
+    current one, else the newest. Raises NotFound."""
+    where = (
         "app_id = ?1 AND (id = ?2 OR version = ?2) ORDER BY (id = ?2) DESC, (state IN ('failed',"
-        " 'rejected', 'withdrawn') AND released = 0), id DESC LIMIT 1",
-        app.id,
-        version,
+        " 'rejected', 'withdrawn') AND released = 0), id DESC LIMIT 1"
     )
+    return db.get(Version, where, app.id, version)
 
 
 def with_role(db: Connection, caller: Caller, version_id: str, role: str) -> Version:
-    """The version with this id, if the caller is a member of its app with at least this role. Raises
-    NotFound, Denied `forbidden`."""
+    """The version with this id, for members with this role. Raises NotFound, `forbidden`."""
     found = db.get(Version, "id = ?", version_id)
     try:
         apps.with_role(db, caller, found.app_id, role)
@@ -327,14 +312,10 @@ def _notify_of_release(db: Connection, caller: Caller, version: Version) -> None
 
 
 def not_allowed(version: Version, name: str) -> Conflict:
-    """The error for a transition that the state does not allow; it names the state and the allowed
-    transitions."""
+    """The error for a transition that the state does not allow; it names those it does."""
     allowed = ", ".join(version.moves) or "none for now"
-    return InvalidState(
-        f"A version that is {version.state} has no transition {name!r}; allowed: {allowed}.",
-        version.state,
-        version.moves,
-    )
+    detail = f"A version that is {version.state} has no transition {name!r}; allowed: {allowed}."
+    return InvalidState(detail, version.state, version.moves)
 
 
 def set_columns(db: Connection, version_id: str, **values: Any) -> None:
@@ -344,26 +325,20 @@ def set_columns(db: Connection, version_id: str, **values: Any) -> None:
 
 def set_rollout(db: Connection, version: Version, percent: float) -> None:
     """Set the share of the devices that are offered a published version, in the running transaction."""
-    db.change(
+    sql = (
         "UPDATE versions SET rollout_percent = ?1, offered_at = iif(rollout_percent < 100 AND ?1 >= 100, ?2, offered_at)"
-        " WHERE id = ?3",
-        percent,
-        db.now,
-        version.id,
+        " WHERE id = ?3"
     )
+    db.change(sql, percent, db.now, version.id)
 
 
 def last_published(db: Connection, version: Version) -> Version | None:
-    """The version of the same app that was published last before this one was decided (or before
-    now); a review compares with it."""
-    return db.find(
-        Version,
+    """The version published last before this one was decided (or now), to compare with."""
+    where = (
         "app_id = ? AND id <> ? AND released = 1 AND published_at <= ? ORDER BY published_at DESC,"
-        " version_code DESC LIMIT 1",
-        version.app_id,
-        version.id,
-        version.decided_at or db.clock.now(),
+        " version_code DESC LIMIT 1"
     )
+    return db.find(Version, where, version.app_id, version.id, version.decided_at or db.clock.now())
 
 
 def files_of(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
@@ -372,8 +347,7 @@ def files_of(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
 
 
 def key_is_revoked(db: Connection, version: Version) -> bool:
-    """Whether the signing key of a version counts no more: it is revoked, or its holder may not
-    publish the app any more."""
+    """Whether a version's signing key is revoked, or its holder may publish the app no more."""
     return not members.may_sign(db, version.app_id, version.signing_key_id)
 
 
@@ -383,16 +357,9 @@ def developer_of(db: Connection, version: Version) -> str:
 
 
 def check_code(db: Connection, app_id: str, channel: str, version_code: int) -> None:
-    """Raises Conflict `version_code_not_higher` unless this version_code is above every published
-    one of the channel."""
-    highest = db.value(
-        "SELECT max(version_code) FROM versions WHERE app_id = ? AND channel = ? AND released = 1",
-        app_id,
-        channel,
-    )
+    """Raises `version_code_not_higher` unless it is above the channel's published ones."""
+    sql = "SELECT max(version_code) FROM versions WHERE app_id = ? AND channel = ? AND released = 1"
+    highest = db.value(sql, app_id, channel)
     if highest is not None and version_code <= highest:
-        raise Conflict(
-            "version_code_not_higher",
-            f"version_code must be above {highest}, the highest published in {channel}.",
-            highest=highest,
-        )
+        detail = f"version_code must be above {highest}, the highest published in {channel}."
+        raise Conflict("version_code_not_higher", detail, highest=highest)

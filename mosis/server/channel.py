@@ -22,7 +22,6 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from waitress import wasyncore
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
 
@@ -34,7 +33,7 @@ from mosis.server.suspension import Suspended
 
 log = logging.getLogger("mosis.server")
 
-IN, OUT = select.EPOLLIN, select.EPOLLOUT
+IN, OUT, GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR | select.EPOLLHUP
 # a response is sent when it is complete or this long: head and body leave together
 SEND_BYTES = 18_000
 # Sent to one client in one turn, so that a fast reader does not delay the others; nginx's
@@ -110,30 +109,17 @@ class Channel(HTTPChannel):
                 if not self._wanted():
                     self._watch(0)
             return
-        # The end of the input is read when nothing runs.
-        wasyncore.readwrite(self, flags if wanted & IN else flags & ~IN)
+        try:
+            if flags & wanted & IN:  # the end of the input is read when nothing runs
+                self.handle_read()
+            if flags & OUT:
+                self.handle_write()
+            if flags & GONE:
+                self.handle_close()
+        except Exception:
+            log.exception("unhandled exception on a connection")
+            self.handle_close()
         self.arm()
-
-    def readable(self) -> bool:
-        """Replaces HTTPChannel.readable: nothing is read while a request runs or is unanswered."""
-        if self.lingers_until:
-            return True
-        return not (
-            self.will_close
-            or self.close_when_flushed
-            or self.requests
-            or self.pending
-            or self.total_outbufs_len
-        )
-
-    def writable(self) -> bool:
-        """Replaces HTTPChannel.writable. Pending input counts, so that `handle_write` is called and parses it."""
-        return bool(
-            self.total_outbufs_len
-            or self.will_close
-            or (self.close_when_flushed and not self.lingers_until)
-            or (self.pending and not self.requests)
-        )
 
     def handle_read(self) -> None:
         """Replaces HTTPChannel.handle_read."""
@@ -150,13 +136,8 @@ class Channel(HTTPChannel):
             self.handle_close()
         elif not self.lingers_until:
             self.active_at = monotonic()
-            self.received(data)
-
-    def received(self, data: bytes) -> bool:
-        """Replaces HTTPChannel.received: starts at most one request, the rest of the bytes waits for its turn."""
-        self.pending += data
-        self._parse()
-        return True
+            self.pending += data
+            self._parse()
 
     def handle_write(self) -> None:
         """Replaces HTTPChannel.handle_write."""
@@ -216,8 +197,7 @@ class Channel(HTTPChannel):
             self.handle_close()
 
     def update_debt(self, now: float) -> None:
-        """Update `debt_seconds`. Bytes that the client's kernel has acknowledged count as read
-        (tcp(7), SIOCOUTQ)."""
+        """Update `debt_seconds`; acknowledged bytes count as read (tcp(7), SIOCOUTQ)."""
         if self._fileno is None:
             return
         if self.total_outbufs_len:
@@ -258,8 +238,7 @@ class Channel(HTTPChannel):
         return bool(self.requests) and not self.pending
 
     def is_slow(self, now: float) -> bool:
-        """Whether the client pipelines, or reads a response or sends a body more slowly than the
-        minimum rate."""
+        """Whether the client pipelines, or reads or sends more slowly than the minimum rate."""
         if self.pending:
             return True
         if self.total_outbufs_len:
@@ -332,7 +311,15 @@ class Channel(HTTPChannel):
                     self._watch(wanted)
 
     def _wanted(self) -> int:
-        return (IN if self.readable() else 0) | (OUT if self.writable() else 0)
+        """The events that this channel can handle. Nothing is read while a request runs or is unanswered.
+        Pending input counts as something to send, so that `handle_write` is called and parses it."""
+        if self.lingers_until:
+            return IN | (OUT if self.total_outbufs_len or self.will_close else 0)
+        if self.total_outbufs_len or self.will_close or self.close_when_flushed:
+            return OUT
+        if self.requests:
+            return 0
+        return OUT if self.pending else IN
 
     def _watch(self, events: int) -> None:
         if events != self._watched and self._fileno is not None:
@@ -360,31 +347,31 @@ class Channel(HTTPChannel):
     def _flush_some(self, do_close: bool = True) -> bool:
         """Replaces HTTPChannel._flush_some: sends what the client takes, at most FLUSH_BYTES; whether anything was sent.
         Errors only set `will_close`."""
-        sent = 0
+        sent, before = 0, self.total_outbufs_len
         try:
             while self.outbufs and sent < FLUSH_BYTES:
                 first = self.outbufs[0]
-                sent += (
-                    self._send_file(first)
-                    if isinstance(first, ReadOnlyFileBasedBuffer)
-                    else self._send_bytes()
-                )
+                if isinstance(first, ReadOnlyFileBasedBuffer):
+                    sent += self._send_file(first)
+                else:
+                    sent += self._send_bytes()
         except BlockingIOError:
             pass
         except (OSError, ValueError):  # ValueError: a file that was closed under us
             self.will_close = True
         self._sent += sent
-        self._report_unsent()
+        if self.unsent_bytes != self._reported:
+            self._report_unsent()
         if sent:
             self.active_at = monotonic()
-            if self.total_outbufs_len <= self.adj.outbuf_high_watermark:
-                self.outbuf_lock.notify()
+            most = self.adj.outbuf_high_watermark
+            if before > most >= self.total_outbufs_len:
+                self.outbuf_lock.notify()  # a worker may be waiting for room
         return sent > 0
 
     def _report_unsent(self) -> None:
-        if change := self.unsent_bytes - self._reported:
-            self._reported = self.unsent_bytes
-            self.server.count_unsent(change)
+        change, self._reported = self.unsent_bytes - self._reported, self.unsent_bytes
+        self.server.count_unsent(change)
 
     def _send_bytes(self) -> int:
         """Send the bytes at the front, small pieces together; how many were sent."""
@@ -506,16 +493,14 @@ class Channel(HTTPChannel):
 
     def write_soon(self, data: Any) -> int:
         """Replaces HTTPChannel.write_soon: queues a piece of the response. Raises ClientDisconnected."""
-        if not self.connected:
-            raise ClientDisconnected
         size = len(data)
         if not size:
             return 0
         with self._lock:
             if self.total_outbufs_len > self.adj.outbuf_high_watermark:
                 self._flush_outbufs_below_high_watermark()
-                if not self.connected:
-                    raise ClientDisconnected
+            if not self.connected:  # under the lock, or the loop could close it meanwhile
+                raise ClientDisconnected
             self._queue(data)
             if self.total_outbufs_len >= SEND_BYTES:
                 self._flush_some()

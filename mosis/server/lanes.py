@@ -1,5 +1,4 @@
-"""The threads that run requests, in lanes; within a lane they are shared among accounts or
-addresses."""
+"""The threads that run requests, in lanes, each shared among accounts or addresses."""
 
 import logging
 import threading
@@ -28,8 +27,7 @@ Transaction = Callable[[], AbstractContextManager[Any]]
 def lanes(
     quick_threads: int, rests: Callable[[], None], transactions: Mapping[str, Transaction]
 ) -> "dict[str, Lane]":
-    """Every lane, with its threads started; each calls `rests` after a request. `transactions` has
-    the lanes whose requests share one."""
+    """Every lane, with its threads started; `transactions` are those whose requests share one."""
     sizes = {"quick": quick_threads} | THREADS
     found = {name: Lane(name, size, rests) for name, size in sizes.items()}
     return found | {name: GroupLane(name, rests, each) for name, each in transactions.items()}
@@ -127,8 +125,7 @@ class GroupLane(Lane):
 
 
 class Shares:
-    """Bounds the large bodies of each key that are in the server at once: arriving, waiting for a
-    thread, or processed."""
+    """Bounds each key's large bodies in the server: arriving, waiting or processed."""
 
     def __init__(self) -> None:
         self._taken: dict[str, int] = {}

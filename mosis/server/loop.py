@@ -122,8 +122,7 @@ class Listening(TcpWSGIServer):
         self.wake()
 
     def wake(self) -> None:
-        """Wake the loop; any thread may call it. Does nothing after the loop has ended, because the
-        descriptor may be reused."""
+        """Wake the loop, from any thread; nothing once it has ended: descriptors are reused."""
         with self._waking:
             if not self._ended:
                 self.trigger.pull_trigger()
@@ -259,8 +258,7 @@ class Server(Listening):
         self.lanes[lane].add(request.account or self._client(channel, request), channel)
 
     def _client(self, channel: Channel, request: Request) -> str:
-        """The key of a request for which no account was looked up: its address; behind a trusted
-        proxy, the client's."""
+        """The key of a request without a known account: the client's address."""
         if not self.proxies:
             return channel.network
         forwarded_for = request.headers.get("X_FORWARDED_FOR", "")
@@ -416,8 +414,7 @@ class Server(Listening):
     def _close_one(
         self, most: int, network: str | None = None, *, grace_seconds: float = 0.0
     ) -> bool:
-        """Close the best candidate of the kinds up to `most`, of this network if one is
-        given. Returns whether there was one."""
+        """Close the best candidate of kinds up to `most`, maybe of one network; whether one was."""
         channel = self.connections.to_close(most, monotonic(), grace_seconds, network)
         if channel is None:
             return False

@@ -40,6 +40,7 @@ _FIELD = re.compile(rb"(" + _TOKEN + rb"):([\t -~\x80-\xff]*)")
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ABSOLUTE = re.compile(r"https?://([^/?@]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
 _ONCE = frozenset({"HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING"})
+_FRAMING = frozenset({"CONTENT_LENGTH", "TRANSFER_ENCODING", "EXPECT"})
 # Bottle would build URLs from these; the portal's links come from BASE_URL.
 _DROPPED = (
     "FORWARDED", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "X_FORWARDED_PORT", "X_FORWARDED_BY",
@@ -147,13 +148,11 @@ class Request:
             self.refuse(Unavailable("no_space", "The body cannot be stored now; try again later."))
         except Exception:
             log.exception("unhandled exception while a request was parsed")
-            self.refuse(
-                PortalError(
-                    "internal",
-                    "An unexpected error occurred; the operator finds it "
-                    "in the log under this request id.",
-                )
+            detail = (
+                "An unexpected error occurred; the operator finds it "
+                "in the log under this request id."
             )
+            self.refuse(PortalError("internal", detail))
         return len(data)
 
     def refuse(self, error: PortalError) -> None:
@@ -225,17 +224,20 @@ class Request:
         line, _, block = head.partition(b"\r\n")
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
-            raise MalformedRequest(
-                "The first line must be METHOD, path and HTTP/1.1, with one space between."
-            )
+            detail = "The first line must be METHOD, path and HTTP/1.1, with one space between."
+            raise MalformedRequest(detail)
         command, target, minor = match.groups()
         self.command, self.request_uri = command.decode(), target.decode("latin-1")
         # A higher minor version is answered as the highest that is known (RFC 9110, section 2.5).
         self.version = "1.0" if minor == b"0" else "1.1"
         # Clients send the same block of fields again, so its parsed form is cached.
-        self.headers = _remembered_fields(block).copy() if len(block) <= 1024 else _fields(block)
+        fields, is_plain = _remembered_fields(block) if len(block) <= 1024 else _fields(block)
+        self.headers = fields.copy()
         self._read_target()
-        self._read_framing()
+        if is_plain and target.startswith(b"/"):
+            self._end_head()
+        else:
+            self._read_framing()
 
     def _read_target(self) -> None:
         """Path and query of the request target (RFC 9112, section 3.2)."""
@@ -265,10 +267,8 @@ class Request:
             self.version == "1.1"
             and headers.get("EXPECT", "100-continue").lower() != "100-continue"
         ):
-            raise Malformed(
-                "expectation_failed",
-                "The only supported expectation is 100-continue; leave Expect out.",
-            )
+            detail = "The only supported expectation is 100-continue; leave Expect out."
+            raise Malformed("expectation_failed", detail)
         host = headers.get("HOST")
         if (host is None and self.version == "1.1") or (
             host is not None and not _HOST.fullmatch(host)
@@ -288,11 +288,15 @@ class Request:
         if coding or size:
             self._expect_body(size, coding is not None)
         else:
-            self.completed = True
-            if self.bounds:
-                self.answer = self.bounds.ready(self)
-            if self.bounds and self.answer is None:
-                admission = self.bounds.admit(self.command, self.path, headers)
+            self._end_head()
+
+    def _end_head(self) -> None:
+        """The request has no body: answer it from the cache, or have it admitted."""
+        self.completed = True
+        if self.bounds:
+            self.answer = self.bounds.ready(self)
+            if self.answer is None:
+                admission = self.bounds.admit(self.command, self.path, self.headers)
                 self.lane, self.account = admission.lane, admission.account
                 self.match = admission.match
 
@@ -306,12 +310,11 @@ class Request:
         if admission.holds_share:
             self._share = self.bounds.shares.take(self.account, BODIES_OF_ONE)
             if self._share is None:
-                raise LimitReached(
-                    "too_many_uploads",
+                detail = (
                     f"{BODIES_OF_ONE} uploads of your account are running; try again "
-                    "when one has finished.",
-                    retry_after_seconds=RETRY_SECONDS,
+                    "when one has finished."
                 )
+                raise LimitReached("too_many_uploads", detail, retry_after_seconds=RETRY_SECONDS)
         self._spool = Spool(self.bounds.temporary_dir)
         self._receiver = (
             ChunkedReceiver(self._spool) if chunked else FixedStreamReceiver(size, self._spool)
@@ -354,10 +357,8 @@ class Request:
         if method:
             self.command = method[0].decode()  # HEAD is refused without a body
         if method and 2 * len(line) > limit:
-            return LimitReached(
-                "uri_too_long",
-                f"The head of a request may be at most {limit} bytes long; send long lists in a body.",
-            )
+            detail = f"The head of a request may be at most {limit} bytes long; send long lists in a body."
+            return LimitReached("uri_too_long", detail)
         return LimitReached(
             "header_too_large", f"The head of a request may be at most {limit} bytes long."
         )
@@ -367,9 +368,9 @@ class Request:
         return LimitReached("too_large", detail, limit_bytes=self.limit_bytes)
 
 
-def _fields(block: bytes) -> dict[str, str]:
-    """The header fields under their WSGI names without HTTP_. Raises Malformed `ambiguous_request` (RFC 9112, section
-    5)."""
+def _fields(block: bytes) -> tuple[dict[str, str], bool]:
+    """The header fields as WSGI names without HTTP_, and whether they are plain: Host is as it should be,
+    and there is no body. Raises `ambiguous_request` (RFC 9112, 5)."""
     fields: dict[str, str] = {}
     for line in block.split(b"\r\n") if block else ():
         match = _FIELD.fullmatch(line)
@@ -399,7 +400,8 @@ def _fields(block: bytes) -> dict[str, str]:
         fields["CONNECTION"] = (
             "close" if "close" in options else "keep-alive" if "keep-alive" in options else ""
         )
-    return fields
+    has_host = _HOST.fullmatch(fields.get("HOST", "")) is not None
+    return fields, has_host and not _FRAMING & fields.keys()
 
 
 _remembered_fields = lru_cache(256)(_fields)

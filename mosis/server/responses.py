@@ -26,6 +26,12 @@ log = logging.getLogger("mosis.server")
 _date = lru_cache(2)(build_http_date)  # formatted once a second
 
 
+@lru_cache(256)
+def _variable(name: str) -> str:
+    """The name of a header in the WSGI environment (PEP 3333), of its name in `Request.headers`."""
+    return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
+
+
 @dataclass(frozen=True)
 class Response:
     """A response of the application that waits for a commit."""
@@ -38,16 +44,19 @@ class Response:
 
 def internal() -> PortalError:
     """The error for what nobody has thought of."""
-    return PortalError(
-        "internal",
-        "An unexpected error occurred; the operator finds it in the log under this request id.",
-    )
+    detail = "An unexpected error occurred; the operator finds it in the log under this request id."
+    return PortalError("internal", detail)
 
 
 class Head:
     """Writes the response head; mixed into waitress's tasks."""
 
     has_length = has_date = False  # whether the application's headers have them
+
+    @property
+    def has_body(self: Any) -> bool:
+        """Replaces Task.has_body."""
+        return not self.status.startswith(("1", "204", "304"))
 
     def build_response_header(self: Any) -> bytes:
         """Replaces Task.build_response_header. Unlike waitress's, 204 and 304 leave the connection open: they end with
@@ -77,15 +86,14 @@ class Head:
 
     def _connection(self: Any, open_ended: bool) -> list[str]:
         """The header lines that say how the response ends; none where HTTP has a default."""
-        asked = self.request.headers.get("CONNECTION", "").lower()
-        lines = []
+        asked, lines = self.request.headers.get("CONNECTION", "").lower(), []
+        stays = asked == "keep-alive" if self.version == "1.0" else asked != "close"
         if open_ended and self.version == "1.1":
             self.chunked_response = True
             lines.append("Transfer-Encoding: chunked")
-        stays = asked == "keep-alive" if self.version == "1.0" else asked != "close"
         # a client over a limit does not keep its connection either
         if self.status.startswith("429"):
-            self.close_on_finish = self.channel.refused = True
+            self.channel.refused, stays = True, False
         if open_ended or not stays or self.channel.server.stopping:
             self.close_on_finish = True
         if self.close_on_finish:
@@ -167,36 +175,34 @@ class ApplicationResponse(Head, WSGITask):
         elif self.complete:
             raise AssertionError("start_response called a second time without exc_info")
         self.complete, self.status, self.response_headers = True, status, headers
-        for name, value in headers:
-            lowered = name.lower()
-            if lowered == "content-length":
-                self.content_length, self.has_length = int(value), True
-            elif lowered == "date":
-                self.has_date = True
-            elif lowered in hop_by_hop:
-                raise AssertionError(f"an application must not send {name} (PEP 3333)")
+        named = {name.lower(): value for name, value in headers}
+        if "content-length" in named:
+            self.content_length, self.has_length = int(named["content-length"]), True
+        self.has_date = "date" in named
+        if not hop_by_hop.isdisjoint(named):
+            wrong = ", ".join(sorted(hop_by_hop & named.keys()))
+            raise AssertionError(f"an application must not send {wrong} (PEP 3333)")
         return self.write
 
     def get_environment(self) -> dict[str, Any]:
         """Replaces WSGITask.get_environment."""
         request, channel = self.request, self.channel
-        environ: dict[str, Any] = channel.server.environment.copy()
-        environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = channel.addr[0]
-        environ["REMOTE_PORT"] = str(channel.addr[1])
-        environ["REQUEST_METHOD"] = request.command
-        environ["SERVER_PROTOCOL"] = f"HTTP/{self.version}"
-        environ["PATH_INFO"] = request.path
-        environ["REQUEST_URI"] = request.request_uri
-        environ["QUERY_STRING"] = request.query
-        environ["wsgi.input"] = request.get_body_stream()
+        environ: dict[str, Any] = channel.server.environment | {
+            "REMOTE_ADDR": channel.addr[0],
+            "REMOTE_HOST": channel.addr[0],
+            "REMOTE_PORT": str(channel.addr[1]),
+            "REQUEST_METHOD": request.command,
+            "SERVER_PROTOCOL": f"HTTP/{self.version}",
+            "PATH_INFO": request.path,
+            "REQUEST_URI": request.request_uri,
+            "QUERY_STRING": request.query,
+            "wsgi.input": request.get_body_stream(),
+            "mosis.match": request.match,
+            "mosis.memory": request.memory,
+            "mosis.park": self._suspend,
+        }
         for name, value in request.headers.items():
-            if name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-                environ[name] = value
-            else:
-                environ[f"HTTP_{name}"] = value
-        environ["mosis.match"] = request.match
-        environ["mosis.memory"] = request.memory
-        environ["mosis.park"] = self._suspend
+            environ[_variable(name)] = value
         return environ
 
     def _suspend(self, seconds: float, arm: Any) -> None:
@@ -238,8 +244,7 @@ class Cached(Head, Task):
 
 
 class Refusal(Head, ErrorTask):
-    """Answers a request that does not reach the application: a problem (RFC 9457) and a log line;
-    the connection is closed."""
+    """Answers a request that does not reach the application, with a problem, and closes."""
 
     @property
     def has_body(self) -> bool:

@@ -49,9 +49,8 @@ def sweep(env: Context) -> None:
     """Job of every hour: forget the ids of batches that no front end sends any more."""
     db = env.db.connection()
     with db.write():
-        db.change(
-            "DELETE FROM download_batches WHERE received_at < ?", db.clock.now(-KNOWN_DAYS * DAY)
-        )
+        sql = "DELETE FROM download_batches WHERE received_at < ?"
+        db.change(sql, db.clock.now(-KNOWN_DAYS * DAY))
 
 
 def report(env: Context) -> None:
@@ -64,8 +63,7 @@ def report(env: Context) -> None:
 
 
 def keep_counts(env: Context) -> Path:
-    """Add the counts since the last call to the file of the day; the folder. Raises OSError; then they
-    stay in memory."""
+    """Add new counts to the file of the day; the folder. Raises OSError; they stay in memory."""
     folder = env.config.data_dir / "counts"
     folder.mkdir(parents=True, exist_ok=True)
     counts = env.downloads.take()

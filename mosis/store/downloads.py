@@ -44,24 +44,19 @@ class Picture:
 
 
 def package(db: Connection, developer_id: str, app_id: str, version: str) -> Version:
-    """The version whose package may be downloaded. Raises NotFound, Conflict `gone` for a yanked
-    one."""
-    found = db.one(
+    """The version whose package may be downloaded. Raises NotFound, Conflict `gone` if yanked."""
+    sql = (
         f"SELECT {columns(Version, 'v')} FROM versions v JOIN apps a ON a.id = v.app_id JOIN developers d ON d.id = a.developer_id"
         # who had the app first: addresses of before a transfer stay good
         " WHERE a.id = ? AND ? IN (a.developer_id, a.first_owner_id) AND v.version = ?"
-        " AND v.released = 1 AND a.suspended = 0 AND d.suspended = 0",
-        app_id,
-        developer_id,
-        version,
-        into=Version,
+        " AND v.released = 1 AND a.suspended = 0 AND d.suspended = 0"
     )
+    found = db.one(sql, app_id, developer_id, version, into=Version)
     if found is None:
         raise NotFound("package")
     if found.state == "yanked":
-        raise Conflict(
-            "gone", f"Version {found.version} was withdrawn by its developer: {found.yank_reason}"
-        )
+        detail = f"Version {found.version} was withdrawn by its developer: {found.yank_reason}"
+        raise Conflict("gone", detail)
     return found
 
 
@@ -90,8 +85,7 @@ def screenshot(
 def count_download(
     env: Context, network: str, version: Version, sent_bytes: int, *, ended: bool
 ) -> None:
-    """Count bytes of a package that were sent to a network address; `Fetched.sent` decides what
-    counts as a download."""
+    """Count bytes sent to a network address; `Fetched.sent` decides what is a download."""
     fetched = env.state(Fetched)
     now, size = int(env.clock.time()), version.size_bytes
     if fetched.sent(now, network, version.app_id, version.id, sent_bytes, size, ended=ended):
@@ -100,15 +94,13 @@ def count_download(
 
 
 def add_counts(db: Connection, day: str, counts: Mapping[str, int]) -> None:
-    """Add downloads {version id: count} to a day, in the running transaction. Versions that are gone
-    are skipped."""
-    db.change(
+    """Add {version id: count} to a day, in the running transaction; versions may be gone."""
+    sql = (
         "INSERT INTO downloads (version_id, day, count)"
         " SELECT v.id, ?1, c.value FROM json_each(?2) c JOIN versions v ON v.id = c.key WHERE true"
-        " ON CONFLICT DO UPDATE SET count = count + excluded.count",
-        day,
-        json.dumps(counts),
+        " ON CONFLICT DO UPDATE SET count = count + excluded.count"
     )
+    db.change(sql, day, json.dumps(counts))
 
 
 def flush_downloads(env: Context) -> list[str]:
@@ -139,12 +131,10 @@ def download_days(db: Connection, version_ids: list[str]) -> list[tuple[str, str
 
 def versions_with_days(db: Connection, before: str, limit: int) -> list[str]:
     """Versions with days before this one, or dated after tomorrow by a clock that was ahead."""
-    rows = db.all(
-        "SELECT DISTINCT version_id FROM downloads WHERE day <> '' AND (day < ? OR day > ?) LIMIT ?",
-        before,
-        db.clock.now(2 * 86_400)[:10],
-        limit,
+    sql = (
+        "SELECT DISTINCT version_id FROM downloads WHERE day <> '' AND (day < ? OR day > ?) LIMIT ?"
     )
+    rows = db.all(sql, before, db.clock.now(2 * 86_400)[:10], limit)
     return [version_id for (version_id,) in rows]
 
 
@@ -158,12 +148,11 @@ def add_up_days(db: Connection, version_id: str, before: str) -> None:
         if count is None:
             return
         db.change(f"DELETE FROM downloads WHERE {where}", *values)
-        db.change(
+        sql = (
             "INSERT INTO downloads (version_id, day, count) VALUES (?, '', ?)"
-            " ON CONFLICT DO UPDATE SET count = count + excluded.count",
-            version_id,
-            count,
+            " ON CONFLICT DO UPDATE SET count = count + excluded.count"
         )
+        db.change(sql, version_id, count)
 
 
 def sweep_packages(env: Context) -> None:
@@ -188,11 +177,8 @@ def sweep_pictures(env: Context) -> int:
     folders. They can be extracted again at any time."""
     db, removed = env.db.connection(), 0
     for folder in env.config.assets_dir.glob("*/*"):
-        if not db.value(
-            "SELECT 1 FROM listings WHERE app_id = ? AND version_id = ?",
-            folder.parent.name,
-            folder.name,
-        ):
+        sql = "SELECT 1 FROM listings WHERE app_id = ? AND version_id = ?"
+        if not db.value(sql, folder.parent.name, folder.name):
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed
@@ -201,14 +187,12 @@ def sweep_pictures(env: Context) -> int:
 def _picture(
     env: Context, db: Connection, app_id: str, where: str, name: str, turn: Turn
 ) -> Picture:
-    """Open a picture: an object in the bucket, or extracted from the package at first use. Its hash
-    comes from the signed package."""
-    row = db.one(
+    """Open a picture: of the bucket, or extracted at first use. The package signs its hash."""
+    sql = (
         "SELECT v.id, v.manifest ->> ?1, v.files, v.created_at FROM listings l"
-        " JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2",
-        where,
-        app_id,
+        " JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2"
     )
+    row = db.one(sql, where, app_id)
     if row is None or row[1] is None:
         raise NotFound("picture")
     version_id, inside, files, created_at = row
@@ -263,9 +247,8 @@ def _extract(package: BinaryIO, inside: str, sha256: str, target: Path) -> Binar
             raise ValueError(f"{inside} differs from the uploaded file")
     except (OSError, KeyError, ValueError, packages.Unreadable) as error:
         log.error("package damaged", extra={"path": str(package.name), "reason": str(error)})
-        raise Unavailable(
-            "package_unavailable", "The package with this picture is missing or damaged."
-        ) from error
+        detail = "The package with this picture is missing or damaged."
+        raise Unavailable("package_unavailable", detail) from error
     unfinished = target.with_name(f"{new_id()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -63,10 +63,7 @@ class _Cached:
 
 def index_keys(env: Context) -> list[IndexKey]:
     """The keys that sign now, the current one first; created if there are none. Keys whose
-    announcement has ended are dropped.
-
-    Raises ConfigError if the file is damaged.
-    """
+    announcement has ended are dropped. Raises ConfigError if the file is damaged."""
     path, now = _path(env), env.clock.now()
     try:
         state = path.stat()
@@ -103,8 +100,7 @@ def public_keys(keys: list[IndexKey]) -> list[dict[str, Any]]:
 
 
 def rotate(env: Context, announced_days: int = ANNOUNCED_DAYS) -> IndexKey:
-    """Sign with a new key from now on; the old one stays announced for this many days. A running
-    portal reloads the file."""
+    """Sign with a new key; the old one stays announced. Portals reload the file."""
     until = text(seconds(env.clock.now()) + announced_days * 86400)
     older = [
         IndexKey(key.private, key.created_at, key.announced_until or until)

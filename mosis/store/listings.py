@@ -1,5 +1,4 @@
-"""Listings: what devices see of an app, from the table `listings`, which triggers fill
-(schema.sql)."""
+"""Listings: what devices see of an app, from a table that triggers fill (schema.sql)."""
 
 import json
 from dataclasses import replace
@@ -13,8 +12,7 @@ from mosis.records import dataclass
 
 @dataclass(frozen=True)
 class Listing(Record, table="listings"):
-    """An app as devices see it: the fields of its newest version for everybody, and its developer's
-    name."""
+    """An app as devices see it: its newest version for everybody, and its developer's name."""
 
     number: int
     app_id: str
@@ -102,32 +100,27 @@ def history(db: Connection, package_id: str, paging: PageRequest) -> Page[Versio
     )
     if app_id is None:
         raise NotFound("app in the store")
-    rows = db.select(
-        Version,
+    where = (
         "app_id = ?1 AND state IN ('published', 'halted') AND (?2 IS NULL OR (published_at, id) <"
-        " (?2, ?3)) ORDER BY published_at DESC, id DESC LIMIT ?4",
-        app_id,
-        *(paging.after or (None, None)),
-        paging.limit + 1,
+        " (?2, ?3)) ORDER BY published_at DESC, id DESC LIMIT ?4"
     )
+    rows = db.select(Version, where, app_id, *(paging.after or (None, None)), paging.limit + 1)
     return page(rows, paging, lambda version: (version.published_at, version.id))
 
 
 def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
     """The versions that everybody is offered, the latest offer first, each with its app."""
-    rows = db.all(
+    sql = (
         f"SELECT {columns(Version)} FROM versions INDEXED BY versions_offered WHERE state = 'published'"
         " AND channel = 'stable' AND rollout_percent >= 100"
-        " AND app_id IN (SELECT app_id FROM listings) ORDER BY coalesce(offered_at, published_at) DESC, id DESC LIMIT ?",
-        most,
-        into=Version,
+        " AND app_id IN (SELECT app_id FROM listings) ORDER BY coalesce(offered_at, published_at) DESC, id DESC LIMIT ?"
     )
+    rows = db.all(sql, most, into=Version)
+    where = "app_id IN (SELECT value FROM json_each(?))"
     listings = {
         listing.app_id: listing
         for listing in db.select(
-            Listing,
-            "app_id IN (SELECT value FROM json_each(?))",
-            json.dumps(sorted({version.app_id for version in rows})),
+            Listing, where, json.dumps(sorted({version.app_id for version in rows}))
         )
     }
     return [(listings[version.app_id], version) for version in rows if version.app_id in listings]
@@ -135,22 +128,17 @@ def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
 
 def signing_key(db: Connection, version_id: str) -> str:
     """The fingerprint of the key that signed a version."""
-    return str(
-        db.value(
-            "SELECT fingerprint FROM signing_keys WHERE id ="
-            " (SELECT signing_key_id FROM versions WHERE id = ?)",
-            version_id,
-        )
+    sql = (
+        "SELECT fingerprint FROM signing_keys WHERE id ="
+        " (SELECT signing_key_id FROM versions WHERE id = ?)"
     )
+    return str(db.value(sql, version_id))
 
 
 def categories(db: Connection, paging: PageRequest) -> Page[tuple[str, int]]:
     """The categories by name, each with its number of published apps."""
-    rows = db.all(
-        "SELECT category, count(*) FROM listings WHERE (?1 IS NULL OR category > ?1) GROUP BY category ORDER BY category LIMIT ?2",
-        paging.position,
-        paging.limit + 1,
-    )
+    sql = "SELECT category, count(*) FROM listings WHERE (?1 IS NULL OR category > ?1) GROUP BY category ORDER BY category LIMIT ?2"
+    rows = db.all(sql, paging.position, paging.limit + 1)
     return page(rows, paging, lambda category: (category[0],))
 
 
@@ -178,16 +166,12 @@ def changes(db: Connection, after: int, paging: PageRequest) -> Page[Change]:
     `bad_cursor` for a number that the store has not reached: its database is an older one."""
     newest = db.value("SELECT coalesce(max(number), 0) FROM store_changes")
     if after > newest:
-        raise Malformed(
-            "bad_cursor",
-            f"The last change is number {newest}: the database was restored. Start again with after=0.",
-        )
-    rows = db.all(
+        detail = f"The last change is number {newest}: the database was restored. Start again with after=0."
+        raise Malformed("bad_cursor", detail)
+    sql = (
         "SELECT c.number, c.package_id, c.added, c.removed, l.version, l.version_code, l.sha256, l.updated_at"
         " FROM store_changes c LEFT JOIN listings l ON l.package_id = c.package_id"
-        " WHERE c.number > ? ORDER BY c.number LIMIT ?",
-        max(after, paging.position or 0),
-        paging.limit + 1,
-        into=Change,
+        " WHERE c.number > ? ORDER BY c.number LIMIT ?"
     )
+    rows = db.all(sql, max(after, paging.position or 0), paging.limit + 1, into=Change)
     return page(rows, paging, lambda change: (change.number,))

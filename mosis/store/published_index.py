@@ -55,8 +55,7 @@ class Published:
 
 @dataclass
 class Held:
-    """The newest indexes that a front end has, by cooldown, and the keys of the newest; `offered` are
-    the rows of the newest data."""
+    """A front end's newest indexes by cooldown, and keys; `offered`: rows of the newest data."""
 
     offered: list[Published] = field(default_factory=list)
     by_age: dict[int, SignedIndex] = field(default_factory=dict)
@@ -89,9 +88,8 @@ def ages(db: Connection) -> list[int]:
 
 def rows(db: Connection) -> list[Published]:
     """The newest index of each cooldown."""
-    return db.all(
-        f"SELECT {columns(Published)} FROM signed_indexes ORDER BY min_age_days", into=Published
-    )
+    sql = f"SELECT {columns(Published)} FROM signed_indexes ORDER BY min_age_days"
+    return db.all(sql, into=Published)
 
 
 def current(env: Context, min_age_days: int) -> SignedIndex:

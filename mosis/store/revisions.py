@@ -37,14 +37,12 @@ class Revisions:
 
 
 def revision(env: Context) -> Revision:
-    """(revision of the listings, revision of the download counts). Read it before the data that
-    depends on it."""
+    """(revision of listings, of download counts); read it before the data that depends on it."""
     return _read(env).store
 
 
 def app_revision(env: Context, package_id: str) -> int:
-    """Changes with everything that the store shows of this app. Read it before the data that
-    depends on it."""
+    """Changes with what the store shows of an app; read it before the data that depends on it."""
     known = _read(env)
     return known.changed.get(package_id, known.floor)
 
@@ -80,11 +78,10 @@ def _read(env: Context) -> Revisions:
             known.epoch, known.last = env.db.epoch, -1
         base = known.epoch * EPOCH
         known.store = (base + catalogue, base + counts)
-        rows = db.all(
-            "SELECT number, package_id FROM app_revisions WHERE number > ? ORDER BY number LIMIT ?",
-            known.last,
-            MOST_CHANGED + 1,
+        sql = (
+            "SELECT number, package_id FROM app_revisions WHERE number > ? ORDER BY number LIMIT ?"
         )
+        rows = db.all(sql, known.last, MOST_CHANGED + 1)
         if known.last < 0 or len(rows) + len(known.changed) > MOST_CHANGED:
             newest = db.value("SELECT coalesce(max(number), 0) FROM app_revisions")
             known.last, known.floor = newest, base + newest

@@ -46,8 +46,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Query:
-    """A search. A text without letters or digits matches nothing; empty parts do not restrict the
-    result."""
+    """A search. Text without letters and digits matches nothing; empty parts restrict nothing."""
 
     text: str = ""
     category: str = ""
@@ -57,8 +56,7 @@ class Query:
 
     @property
     def order(self) -> str:
-        """The sort that applies: by rank if there is a text and no other sort was requested;
-        without a text, by the default order."""
+        """The sort that applies: the requested one, else by rank for a text, else the default."""
         if not self.text.strip():
             return self.sort if self.sort in _ORDERS else "name"
         return self.sort or "relevance"
@@ -70,12 +68,10 @@ def position_types(query: Query) -> tuple[type, ...]:
 
 
 def index(db: Connection, paging: PageRequest, query: Query) -> Page[Listing]:
-    """Published apps. Rows inserted between two pages neither repeat nor hide others. Raises
-    Malformed `bad_cursor`."""
+    """Published apps; pages neither repeat nor hide because of new rows. Raises `bad_cursor`."""
     if paging.after and paging.after[0] != query.order:
-        raise Malformed(
-            "bad_cursor", "This cursor belongs to a list with another sort; start again without it."
-        )
+        detail = "This cursor belongs to a list with another sort; start again without it."
+        raise Malformed("bad_cursor", detail)
     if not query.text.strip():
         return _browse(db, paging, query)
     words = spaced_words(query.text)
@@ -89,8 +85,7 @@ def index(db: Connection, paging: PageRequest, query: Query) -> Page[Listing]:
 
 
 def spaced_words(text: str) -> list[str]:
-    """The words of a text as FTS5 phrases. Letters of scripts without spaces are separate words, as
-    in the index (schema.sql)."""
+    """The words of a text as FTS5 phrases, each letter of scripts without spaces (schema.sql)."""
     # FTS5 reads a C string, and treats a phrase without letters as one that matches nothing
     words = (
         text[:LONGEST_QUERY]
@@ -126,9 +121,8 @@ def _browse(db: Connection, paging: PageRequest, query: Query) -> Page[Listing]:
     column, direction, beyond = _ORDERS[query.order]
     where, values = ["true"], []
     if query.tag:
-        tagged = db.all(
-            "SELECT number FROM listing_tags WHERE tag = ? LIMIT ?", query.tag, CANDIDATES + 1
-        )
+        sql = "SELECT number FROM listing_tags WHERE tag = ? LIMIT ?"
+        tagged = db.all(sql, query.tag, CANDIDATES + 1)
         if len(tagged) <= CANDIDATES:
             return _sorted(db, paging, query, [number for (number,) in tagged])
         where.append(
@@ -206,8 +200,7 @@ def _seek(paging: PageRequest, query: Query) -> tuple[list[str], tuple[Any, ...]
 
 
 def _ranked(db: Connection, paging: PageRequest, query: Query, words: list[str]) -> Page[Listing]:
-    """Best rank first. The cursor holds the newest app of the first page; later apps are left out
-    of this list."""
+    """Best rank first; the cursor has the newest app of the first page, later ones are left out."""
     ceiling, *after = paging.after[1:] if paging.after else (1 << 62,)
     if not paging.after:
         ceiling = db.value("SELECT max(number) FROM listings") or 0
@@ -219,14 +212,9 @@ def _ranked(db: Connection, paging: PageRequest, query: Query, words: list[str])
         if len(ranks) >= CANDIDATES or monotonic() > until:
             break
     aged, before = _age(query)
+    sql = f"SELECT number, downloads FROM {' AND '.join([_AMONG, *aged])}"
     places = db.all(
-        f"SELECT number, downloads FROM {' AND '.join([_AMONG, *aged])}",
-        json.dumps(list(ranks)),
-        query.category,
-        query.category,
-        query.tag,
-        query.tag,
-        *before,
+        sql, json.dumps(list(ranks)), query.category, query.category, query.tag, query.tag, *before
     )
     order = sorted((ranks[number], -downloads, -number) for number, downloads in places)
     if after:
@@ -241,8 +229,7 @@ def _ranked(db: Connection, paging: PageRequest, query: Query, words: list[str])
 
 
 def _match(words: list[str], query: Query, rank: int = 3) -> str:
-    """The FTS5 expression of a rank. Category and tag restrict it roughly here, and exactly when
-    the rows are read."""
+    """The FTS5 expression of a rank; category and tag are only exact when the rows are read."""
     searched = {
         0: "{name}",
         1: "{name}",

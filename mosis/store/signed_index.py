@@ -269,8 +269,7 @@ def _gzip_file(path: Path, packer: Any) -> Iterator[Callable[[bytes], Any]]:
 
 
 def sweep(env: Context, folder: Path, current: int) -> None:
-    """Remove indexes that were replaced more than KEEP_SECONDS ago. A file's time is that of its
-    creation or replacement."""
+    """Remove indexes replaced more than KEEP_SECONDS ago: a file's time is that of replacement."""
     now, older = env.clock.time(), [each for each in _sequences(folder) if each != current]
     for sequence in {current, max(older, default=current)}:
         os.utime(folder / f"{sequence}.json", (now, now))

@@ -59,13 +59,12 @@ def updates(
     back to an older version."""
     before, runs = published_before(env, device.min_age_days), _runs(device)
     chosen = []
-    for package_id, app in _offers(env, db, installed):
-        best: Offer | None = app.newest
-        if app.newest.version_code <= installed[package_id]:
+    for app, code in zip(_offers(env, db, installed), installed.values(), strict=True):
+        if app is None or app.newest_code <= code:
             continue
-        if before or not app.for_all or (runs is not None and app.offers[0][1] > runs):
-            best = _best(app, device, runs, installed[package_id], before)
-        if best is not None:
+        if app.for_all and not before and (runs is None or app.offers[0][1] <= runs):
+            chosen.append(app.newest)
+        elif best := _best(app, device, runs, code, before):
             chosen.append(best)
     return chosen
 
@@ -73,10 +72,10 @@ def updates(
 def offered(env: Context, db: Connection, package_id: str, device: Device) -> Offer:
     """The version offered to a device that does not have the app. Raises NotFound."""
     before = published_before(env, device.min_age_days)
-    for _, offers in _offers(env, db, [package_id]):
-        best = _best(offers, device, _runs(device), 0, before)
-        if best is not None:
-            return best
+    [app] = _offers(env, db, [package_id])
+    best = _best(app, device, _runs(device), 0, before) if app else None
+    if best is not None:
+        return best
     raise NotFound("app in the store, or no version of it fits this device")
 
 
@@ -103,6 +102,7 @@ class _Offers:
     placing: bytes
     offers: tuple[tuple[Offer, Needs], ...]
     newest: Offer
+    newest_code: int
     for_all: bool  # whether the newest is for all channels and devices
 
 
@@ -132,35 +132,36 @@ def _best(
     return None
 
 
-def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tuple[str, _Offers]]:
-    """The offers of these apps, cached until the app changes: most update checks read no rows.
-    Unknown apps are not cached; everything missing is read by one query."""
+def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[_Offers | None]:
+    """The offers of each of these different apps, cached until the app changes: most update checks read
+    no rows. None for unknown apps, which are not cached; everything missing is read by one query."""
     asked = app_revisions(env, package_ids)
-    found: dict[str, _Offers] = env.cache.get_many(asked, room="offers")
-    if len(found) < len(asked):
-        missing = [each for each in asked if each not in found and is_package_id(each)]
-        placing = db.value("SELECT placing FROM store_state")
-        for package_id, read in _read(db, missing).items():
-            newest = read[0][0]
+    found: list[_Offers | None] = env.cache.get_many(asked, room="offers")
+    if not all(found):
+        missing = [each for each, app in zip(asked, found, strict=True) if app is None]
+        placing, read = db.value("SELECT placing FROM store_state"), {}
+        for package_id, offers in _read(db, list(filter(is_package_id, missing))).items():
+            newest = offers[0][0]
             for_all = newest.channel == "stable" and newest.rollout_percent >= 100
-            offers = found[package_id] = _Offers(placing, read, newest, for_all)
-            size = sum(OFFER_BYTES + 2 * len(offer.release_notes) for offer, _ in read)
-            env.cache.put(package_id, asked[package_id], offers, size, room="offers")
-    return [(package_id, found[package_id]) for package_id in asked if package_id in found]
+            app = _Offers(placing, offers, newest, newest.version_code, for_all)
+            size = sum(OFFER_BYTES + 2 * len(offer.release_notes) for offer, _ in offers)
+            env.cache.put(package_id, asked[package_id], app, size, room="offers")
+            read[package_id] = app
+        found = [app or read.get(each) for each, app in zip(asked, found, strict=True)]
+    return found
 
 
 def _read(db: Connection, package_ids: list[str]) -> dict[str, tuple[tuple[Offer, Needs], ...]]:
     """What devices can be offered of these apps, by package id, newest first."""
-    rows = db.all(
+    sql = (
         "SELECT a.package_id, a.id, a.developer_id, v.id, v.version, v.version_code, v.channel, v.rollout_percent, v.size_bytes,"
         " v.sha256, v.permissions, v.min_mosis_version, v.release_notes, v.published_at, v.security"
         " FROM json_each(?) asked CROSS JOIN apps a ON a.package_id = asked.value"
         " JOIN developers d ON d.id = a.developer_id JOIN versions v ON v.app_id = a.id"
         " WHERE a.suspended = 0 AND d.suspended = 0 AND v.state = 'published'"
-        " ORDER BY a.package_id, v.version_code DESC, v.channel DESC",
-        json.dumps(package_ids),
-        into=Offer,
+        " ORDER BY a.package_id, v.version_code DESC, v.channel DESC"
     )
+    rows = db.all(sql, json.dumps(package_ids), into=Offer)
     return {
         package_id: _reachable(offers, db.clock.now(-LONGEST_AGE_DAYS * 86_400))
         for package_id, offers in groupby(rows, key=lambda offer: offer.package_id)

@@ -28,8 +28,7 @@ class Range:
 
 
 def read_range(span: str, since: str | None, until: str | None, now: int) -> Range:
-    """The range between two days or moments, both included; by default the last 30 days, or 24
-    hours for hours. Raises Malformed."""
+    """The range of two days or moments; default 30 days or 24 hours. Raises Malformed."""
     width = WIDTHS[span]
     last = _moment("to", until, end=True) if until else now
     first = (
@@ -44,17 +43,10 @@ def read_range(span: str, since: str | None, until: str | None, now: int) -> Ran
 
 
 def analytics(db: Connection, app_id: str, wanted: Range, version: str | None) -> dict[str, Any]:
-    """The sums of an app (by its id in the portal): in total, and for each hour or day, including
-    those without telemetry."""
+    """The sums of an app (by its id in the portal): total, and by hour or day without gaps."""
     app = db.value("SELECT id FROM apps WHERE app_id = ?", app_id)
-    rows = db.all(
-        f"SELECT start, {rollups.SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start BETWEEN ? AND ?",
-        app,
-        wanted.span,
-        version or ALL,
-        wanted.first,
-        wanted.last,
-    )
+    sql = f"SELECT start, {rollups.SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start BETWEEN ? AND ?"
+    rows = db.all(sql, app, wanted.span, version or ALL, wanted.first, wanted.last)
     buckets = {start: rollups.sums(row) for start, *row in rows}
     total = Sums()
     for each in buckets.values():
@@ -110,15 +102,11 @@ _NOTHING = Sums()
 
 def _versions(db: Connection, app: int | None, wanted: Range) -> list[dict[str, Any]]:
     """The events of each version in the range, most active first."""
-    rows = db.all(
+    sql = (
         "SELECT version, sum(events), sum(starts) FROM rollups WHERE app = ? AND span = ? AND version <> ?"
-        " AND start BETWEEN ? AND ? GROUP BY version ORDER BY 2 DESC, 1 LIMIT 50",
-        app,
-        wanted.span,
-        ALL,
-        wanted.first,
-        wanted.last,
+        " AND start BETWEEN ? AND ? GROUP BY version ORDER BY 2 DESC, 1 LIMIT 50"
     )
+    rows = db.all(sql, app, wanted.span, ALL, wanted.first, wanted.last)
     return [
         {"version": version, "events": events, "starts": starts} for version, events, starts in rows
     ]

@@ -52,8 +52,7 @@ class Arrived:
 
 
 class Authors:
-    """Which groups of today each network and device created; in memory, by hashes, least recently
-    used evicted."""
+    """Which groups of today each network and device created; in memory, as a bounded LRU."""
 
     def __init__(self) -> None:
         self._made: OrderedDict[bytes, deque[str]] = OrderedDict()
@@ -62,8 +61,7 @@ class Authors:
         self._lock = threading.Lock()
 
     def groups(self, key: str, now: int) -> deque[str]:
-        """The groups created today by one network or device, oldest first; changed only under the
-        write lock."""
+        """Today's groups of one network or device, oldest first; changed under the write lock."""
         hashed = hashlib.blake2b(key.encode(), digest_size=8, key=self._secret).digest()
         with self._lock:
             if now // DAY != self._day:
@@ -116,14 +114,11 @@ def count(db: Connection, group: str, device: bytes, at: int, now: int) -> int:
     )
     devices = HyperLogLog(known)
     devices.add(device)
-    db.change(
+    sql = (
         "UPDATE crash_groups SET count = count + 1, devices = ?, first_seen = min(first_seen, ?), last_seen = max(last_seen, ?)"
-        " WHERE id = ?",
-        devices.stored(),
-        at,
-        at,
-        group,
+        " WHERE id = ?"
     )
+    db.change(sql, devices.stored(), at, at, group)
     if state == "resolved" and at > resolved_at:
         db.update(
             "crash_groups", "id = ?", group, state="open", reopened_at=now, announced=0, digested=0
@@ -134,29 +129,19 @@ def count(db: Connection, group: str, device: bytes, at: int, now: int) -> int:
 def set_state(db: Connection, group: str, state: str) -> None:
     """Mark a group as resolved or open, in the running transaction."""
     column = "resolved_at" if state == "resolved" else "reopened_at"
-    db.change(
-        f"UPDATE crash_groups SET state = ?, {column} = ? WHERE id = ?",
-        state,
-        int(db.clock.time()),
-        group,
-    )
+    sql = f"UPDATE crash_groups SET state = ?, {column} = ? WHERE id = ?"
+    db.change(sql, state, int(db.clock.time()), group)
 
 
 def mark(db: Connection, column: str, groups: list[str]) -> None:
     """Set `announced` or `digested`, in the running transaction."""
-    db.change(
-        f"UPDATE crash_groups SET {column} = 1 WHERE id IN (SELECT value FROM json_each(?))",
-        json.dumps(groups),
-    )
+    sql = f"UPDATE crash_groups SET {column} = 1 WHERE id IN (SELECT value FROM json_each(?))"
+    db.change(sql, json.dumps(groups))
 
 
 def _find(db: Connection, app: int, mark: str) -> str | None:
-    found: str | None = db.value(
-        "SELECT id FROM crash_groups WHERE app = ? AND algorithm = ? AND fingerprint = ?",
-        app,
-        ALGORITHM,
-        mark,
-    )
+    sql = "SELECT id FROM crash_groups WHERE app = ? AND algorithm = ? AND fingerprint = ?"
+    found: str | None = db.value(sql, app, ALGORITHM, mark)
     return found
 
 
@@ -203,25 +188,20 @@ def _drop_one(db: Connection, groups: deque[str]) -> bool:
 
 
 def _has_room(db: Connection, app: int, now: int) -> bool:
-    """Whether an app may have another group; a group of a single device is deleted for it if
-    necessary."""
+    """Whether an app may have another group; one of a single device is deleted if need be."""
     midnight = now - now % DAY
-    singles, today, several = db.one(
+    sql = (
         f"SELECT count(*) FILTER (WHERE NOT {_SEVERAL}), count(*) FILTER (WHERE NOT {_SEVERAL} AND created_at >= ?),"
-        f" count(*) FILTER (WHERE {_SEVERAL}) FROM crash_groups WHERE app = ? AND fingerprint <> ?",
-        midnight,
-        app,
-        OTHER,
+        f" count(*) FILTER (WHERE {_SEVERAL}) FROM crash_groups WHERE app = ? AND fingerprint <> ?"
     )
+    singles, today, several = db.one(sql, midnight, app, OTHER)
     if several >= SHARED_GROUPS:
         return False
     if today >= NEW_SINGLES_A_DAY or singles >= SINGLE_GROUPS:
-        db.change(
+        sql = (
             "DELETE FROM crash_groups WHERE id = (SELECT id FROM crash_groups g WHERE app = ?1 AND fingerprint <> ?2"
             f" AND NOT {_SEVERAL} AND created_at >= ?3 ORDER BY count > 1, EXISTS (SELECT 1 FROM crash_counts c"
-            " WHERE c.crash_group = g.id AND c.version <> ?2), last_seen, created_at, id LIMIT 1)",
-            app,
-            OTHER,
-            midnight if today >= NEW_SINGLES_A_DAY else 0,
+            " WHERE c.crash_group = g.id AND c.version <> ?2), last_seen, created_at, id LIMIT 1)"
         )
+        db.change(sql, app, OTHER, midnight if today >= NEW_SINGLES_A_DAY else 0)
     return True

@@ -50,8 +50,7 @@ def announce(env: Context) -> None:
 
 
 def notify_owner(env: Context, group: str) -> None:
-    """Job: create the event for a group of crashes that is new, or has returned after it was
-    resolved, once for each time."""
+    """Job: create the event of a crash group that is new or has returned, once for each time."""
     row = env.telemetry.connection().one(
         "SELECT a.app_id, g.type, g.message, g.reopened_at, g.frames"
         " FROM crash_groups g JOIN apps a ON a.id = g.app WHERE g.id = ?",
@@ -71,32 +70,26 @@ def notify_owner(env: Context, group: str) -> None:
     with db.write():
         package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
         for account in members.accounts_of(db, app_id, "publisher"):
-            if not db.value(
+            sql = (
                 "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.new_group'"
-                " AND json_extract(data, '$.group') = ? AND json_extract(data, '$.reopened_at') IS ?",
-                account,
-                group,
-                facts["reopened_at"],
-            ):
+                " AND json_extract(data, '$.group') = ? AND json_extract(data, '$.reopened_at') IS ?"
+            )
+            if not db.value(sql, account, group, facts["reopened_at"]):
                 events.add(db, account, "crash.new_group", package_id=package_id, **facts)
 
 
 def queue_digests(env: Context) -> None:
     """Queue a digest for each app that has had something new for an hour and no digest for a day."""
     telemetry, db, now = env.telemetry.connection(), env.db.connection(), int(env.clock.time())
-    due = telemetry.all(
+    sql = (
         "SELECT a.id, a.app_id FROM crash_groups g JOIN apps a ON a.id = g.app"
         " WHERE g.digested = 0 AND (a.digest_at <= ? OR a.digest_at > ?)"
-        " GROUP BY a.id HAVING min(coalesce(g.reopened_at, g.created_at)) <= ? LIMIT 100",
-        now - DAY,
-        now,
-        now - DIGEST_AFTER_SECONDS,
+        " GROUP BY a.id HAVING min(coalesce(g.reopened_at, g.created_at)) <= ? LIMIT 100"
     )
+    due = telemetry.all(sql, now - DAY, now, now - DIGEST_AFTER_SECONDS)
     for number, app_id in due:
-        groups = telemetry.all(
-            "SELECT id FROM crash_groups WHERE app = ? AND digested = 0 ORDER BY count DESC, id LIMIT 1000",
-            number,
-        )
+        sql = "SELECT id FROM crash_groups WHERE app = ? AND digested = 0 ORDER BY count DESC, id LIMIT 1000"
+        groups = telemetry.all(sql, number)
         ids = [group for (group,) in groups]
         with db.write():
             jobs.add(
@@ -116,14 +109,11 @@ def send_digest(env: Context, app_id: str, groups: list[str]) -> None:
     """Job: notify the owner of an app of new groups. Nothing is sent for an app or versions that
     were never published, nor a second digest within a day."""
     db, telemetry = env.db.connection(), env.telemetry.connection()
-    released = {
-        version
-        for (version,) in db.all(
-            "SELECT v.version FROM versions v JOIN apps a ON a.id = v.app_id"
-            " WHERE a.id = ? AND a.published = 1 AND v.released = 1",
-            app_id,
-        )
-    }
+    sql = (
+        "SELECT v.version FROM versions v JOIN apps a ON a.id = v.app_id"
+        " WHERE a.id = ? AND a.published = 1 AND v.released = 1"
+    )
+    released = {version for (version,) in db.all(sql, app_id)}
     found = [
         group
         for each in groups
@@ -138,21 +128,18 @@ def send_digest(env: Context, app_id: str, groups: list[str]) -> None:
         more = f"; and {len(found) - 3} more." if len(found) > 3 else "."
         details: dict[str, Any] = {"new": len(found), "groups": shown, "summary": summary + more}
         for account in members.accounts_of(db, app_id, "publisher"):
-            if not db.value(
+            sql = (
                 "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.digest'"
-                " AND package_id = ? AND created_at > ?",
-                account,
-                package_id,
-                env.clock.now(DIGEST_AFTER_SECONDS - DAY),
-            ):
+                " AND package_id = ? AND created_at > ?"
+            )
+            if not db.value(sql, account, package_id, env.clock.now(DIGEST_AFTER_SECONDS - DAY)):
                 events.add(db, account, "crash.digest", package_id=package_id, **details)
 
 
 def _summary(telemetry: Connection, group: str) -> dict[str, Any] | None:
     """A group in the form of the digest; None if it was deleted."""
-    row = telemetry.one(
-        "SELECT type, message, count, reopened_at, frames FROM crash_groups WHERE id = ?", group
-    )
+    sql = "SELECT type, message, count, reopened_at, frames FROM crash_groups WHERE id = ?"
+    row = telemetry.one(sql, group)
     if row is None:
         return None
     versions = telemetry.all(

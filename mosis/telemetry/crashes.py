@@ -76,10 +76,7 @@ class Report:
 
 def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Receipt:
     """Store one report. A repetition (same device, time and place) counts once; a report that is
-    too long is shortened.
-
-    Raises as intake.take: Invalid, LimitReached, Unavailable.
-    """
+    too long is shortened. Raises as intake.take: Invalid, LimitReached, Unavailable."""
     cut = shortened(document)
     document = check(document, CRASH, moment_findings)
     at = timestamps.seconds(document["timestamp"]) or 0
@@ -98,8 +95,7 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
 
 
 def top_frames(stack_trace: str) -> list[str]:
-    """The first lines of a trace that name a place in the code, normalised. Lua puts the message
-    before "stack traceback:"."""
+    """The first normalised lines of a trace that name a place, after Lua's "stack traceback:"."""
     frames = stack_trace.partition("stack traceback:")[2].lstrip()
     lines = (line.strip() for line in (frames or stack_trace).split("\n", LINES_READ)[:LINES_READ])
     return [normalised(line) for line in lines if line and not _NO_FRAME.match(line)][:TOP_FRAMES]
@@ -134,18 +130,14 @@ def change(db: Connection, app_id: str, group_id: str, state: str) -> Group:
 
 def versions(db: Connection, group_id: str) -> list[tuple[str, int]]:
     """The number of reports from each version, most frequent first."""
-    return db.all(
-        "SELECT version, sum(count) FROM crash_counts WHERE crash_group = ? GROUP BY 1 ORDER BY 2 DESC, 1",
-        group_id,
-    )
+    sql = "SELECT version, sum(count) FROM crash_counts WHERE crash_group = ? GROUP BY 1 ORDER BY 2 DESC, 1"
+    return db.all(sql, group_id)
 
 
 def days(db: Connection, group_id: str) -> list[tuple[int, int]]:
     """The number of reports on each day (since 1970) that has any."""
-    return db.all(
-        "SELECT day, sum(count) FROM crash_counts WHERE crash_group = ? GROUP BY 1 ORDER BY 1",
-        group_id,
-    )
+    sql = "SELECT day, sum(count) FROM crash_counts WHERE crash_group = ? GROUP BY 1 ORDER BY 1"
+    return db.all(sql, group_id)
 
 
 def samples(db: Connection, group_id: str) -> list[dict[str, Any]]:
@@ -160,10 +152,8 @@ def samples(db: Connection, group_id: str) -> list[dict[str, Any]]:
         "truncated",
         "context",
     )
-    rows = db.all(
-        f"SELECT {', '.join(names)} FROM crash_reports WHERE crash_group = ? ORDER BY number",
-        group_id,
-    )
+    sql = f"SELECT {', '.join(names)} FROM crash_reports WHERE crash_group = ? ORDER BY number"
+    rows = db.all(sql, group_id)
     return [
         dict(zip(names, row, strict=True))
         | {"at": text(row[1]), "truncated": bool(row[-2]), "context": json.loads(row[-1])}
@@ -172,8 +162,7 @@ def samples(db: Connection, group_id: str) -> list[dict[str, Any]]:
 
 
 def shortened(document: dict[str, Any]) -> bool:
-    """Cut fields that are too long, in place. Returns whether any was; a shortened report is more
-    useful than none."""
+    """Cut fields that are too long, in place; whether any was. A short report is of use, too."""
     crash, cut = document.get("crash"), False
     if not isinstance(crash, dict):
         return False
@@ -192,9 +181,8 @@ def shortened(document: dict[str, Any]) -> bool:
 
 
 def _check_quota(env: Context, sender: Sender, caller: Caller, device: str, now: int) -> None:
-    used = env.telemetry.connection().value(
-        "SELECT crash_reports FROM intake WHERE app = ? AND day = ?", sender.app, now // DAY
-    )
+    sql = "SELECT crash_reports FROM intake WHERE app = ? AND day = ?"
+    used = env.telemetry.connection().value(sql, sender.app, now // DAY)
     most = max(LEAST_REPORTS, env.config.telemetry_events_per_app // EVENTS_A_REPORT)
     if (used or 0) >= most:
         raise shares.used_up(
@@ -235,13 +223,11 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
         keys,
     )
     number = crash_groups.count(db, group, device, at, now)
-    db.change(
+    sql = (
         "INSERT INTO crash_counts (crash_group, day, version, count) VALUES (?, ?, ?, 1)"
-        " ON CONFLICT DO UPDATE SET count = count + 1",
-        group,
-        at // DAY,
-        sender.version,
+        " ON CONFLICT DO UPDATE SET count = count + 1"
     )
+    db.change(sql, group, at // DAY, sender.version)
     db.insert(
         "crash_reports",
         crash_group=group,

@@ -36,8 +36,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Stored:
-    """A part of what is stored about a device: batches in order of arrival, and a cursor (None at
-    the end)."""
+    """A part of a device's data: batches as they arrived, and a cursor (None at the end)."""
 
     batches: list[dict[str, Any]]
     crash_reports: list[dict[str, Any]]
@@ -46,8 +45,7 @@ class Stored:
 
 
 def export(env: Context, device_id: str, after: int = 0, limit: int = 50) -> Stored:
-    """What is stored about a device, page by page; the first page includes its crash reports.
-    Raises Unavailable."""
+    """A device's data, page by page; the first has its crash reports. Raises Unavailable."""
     with _exclusive_search(env):
         db = env.telemetry.connection()
         known = _pseudonyms(env, db, device_id)
@@ -63,8 +61,7 @@ def export(env: Context, device_id: str, after: int = 0, limit: int = 50) -> Sto
 
 
 def erase(env: Context, device_id: str) -> None:
-    """Delete all raw events and crash reports of a device. Sums stay; they do not identify devices.
-    Raises Unavailable."""
+    """Delete a device's events and crash reports; sums stay, anonymous. Raises Unavailable."""
     with _exclusive_search(env):
         db = env.telemetry.connection()
         known = _pseudonyms(env, db, device_id)
@@ -78,9 +75,8 @@ def erase(env: Context, device_id: str) -> None:
         ):
             with db.write():
                 ids = json.dumps([number for (number,) in numbers])
-                db.change(
-                    "DELETE FROM crash_reports WHERE id IN (SELECT value FROM json_each(?))", ids
-                )
+                sql = "DELETE FROM crash_reports WHERE id IN (SELECT value FROM json_each(?))"
+                db.change(sql, ids)
         if known:
             with db.write():
                 db.change(f"DELETE FROM watched_days WHERE device IN {_GIVEN}", *_bound(known))
@@ -89,8 +85,7 @@ def erase(env: Context, device_id: str) -> None:
 
 @contextmanager
 def _exclusive_search(env: Context) -> Iterator[None]:
-    """One search at a time, and one that waits; others are refused at once. Raises Unavailable
-    `busy`."""
+    """One search at a time, one waits, others are refused. Raises Unavailable `busy`."""
     search = env.state(Search)
     if not search.waiting.acquire(blocking=False):
         raise _busy()
@@ -106,11 +101,8 @@ def _exclusive_search(env: Context) -> Iterator[None]:
 
 
 def _busy() -> Unavailable:
-    return Unavailable(
-        "busy",
-        "Another device's telemetry is being read; try again in a few seconds.",
-        retry_after_seconds=5,
-    )
+    detail = "Another device's telemetry is being read; try again in a few seconds."
+    return Unavailable("busy", detail, retry_after_seconds=5)
 
 
 def _pseudonyms(env: Context, db: Connection, device_id: str) -> dict[bytes, int]:
@@ -140,21 +132,17 @@ def _rows(
     db: Connection, known: dict[bytes, int], after: int, limit: int
 ) -> list[tuple[int, int, bytes]]:
     """The device's next batches: (id, received_at, pseudonym), in order of arrival."""
-    rows: list[tuple[int, int, bytes]] = db.all(
+    sql = (
         f"SELECT id, received_at, device FROM batches WHERE device IN {_GIVEN} AND id > ?3"
-        " ORDER BY id LIMIT ?4",
-        *_bound(known),
-        after,
-        limit,
+        " ORDER BY id LIMIT ?4"
     )
+    rows: list[tuple[int, int, bytes]] = db.all(sql, *_bound(known), after, limit)
     return rows
 
 
 def _batch(db: Connection, number: int) -> dict[str, Any]:
-    version, mosis_version, received_at = db.one(
-        "SELECT s.version, s.mosis_version, b.received_at FROM batches b JOIN sources s ON s.id = b.source WHERE b.id = ?",
-        number,
-    )
+    sql = "SELECT s.version, s.mosis_version, b.received_at FROM batches b JOIN sources s ON s.id = b.source WHERE b.id = ?"
+    version, mosis_version, received_at = db.one(sql, number)
     events = rollups.unpacked(
         db.value("SELECT coalesce(packed, events) FROM batches WHERE id = ?", number)
     )
@@ -225,16 +213,8 @@ def _days(db: Connection, known: dict[bytes, int], names: dict[int, str]) -> lis
 
 def _package_ids(env: Context, numbers: Iterable[int]) -> dict[int, str]:
     """The package ids of these apps, by their numbers in the telemetry database."""
-    ids = dict(
-        env.telemetry.connection().all(
-            "SELECT id, app_id FROM apps WHERE id IN (SELECT value FROM json_each(?))",
-            json.dumps(list(numbers)),
-        )
-    )
-    names = dict(
-        env.db.connection().all(
-            "SELECT id, package_id FROM apps WHERE id IN (SELECT value FROM json_each(?))",
-            json.dumps(list(ids.values())),
-        )
-    )
+    sql = "SELECT id, app_id FROM apps WHERE id IN (SELECT value FROM json_each(?))"
+    ids = dict(env.telemetry.connection().all(sql, json.dumps(list(numbers))))
+    sql = "SELECT id, package_id FROM apps WHERE id IN (SELECT value FROM json_each(?))"
+    names = dict(env.db.connection().all(sql, json.dumps(list(ids.values()))))
     return {number: names[app_id] for number, app_id in ids.items() if app_id in names}

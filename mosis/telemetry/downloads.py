@@ -24,8 +24,7 @@ BY = ("day", "version", "channel")
 
 
 def flush(env: Context) -> None:
-    """Write what was counted since the last time, and copy the days of these versions. If that fails,
-    the job of the next hour does it."""
+    """Write the new counts, and copy these versions' days. The hourly job repeats what fails."""
     changed = downloads.flush_downloads(env)
     if changed:
         try:
@@ -35,18 +34,16 @@ def flush(env: Context) -> None:
 
 
 def add_up(env: Context) -> None:
-    """Job of every hour: copy all days, and add up those in the portal's database that are older than
-    DAYS_IN_PORTAL. Safe to run twice."""
+    """Hourly job: copy all days, and sum up those beyond DAYS_IN_PORTAL. Safe to run twice."""
     db = env.db.connection()
     downloads.flush_downloads(env)
     after = ""
     while True:
-        rows = db.all(
+        sql = (
             "SELECT DISTINCT version_id FROM downloads WHERE day <> '' AND version_id > ?"
-            " ORDER BY version_id LIMIT ?",
-            after,
-            SLICE,
+            " ORDER BY version_id LIMIT ?"
         )
+        rows = db.all(sql, after, SLICE)
         if not rows:
             break
         _copy(env, [version_id for (version_id,) in rows])
@@ -77,8 +74,7 @@ def _copy(env: Context, version_ids: list[str]) -> None:
 
 
 def read_by(given: str | None) -> tuple[str, ...]:
-    """What to group by: `day`, `version` and `channel`, separated by commas; by day by default.
-    Raises Malformed."""
+    """What to group by: `day` (default), `version`, `channel`, or several. Raises Malformed."""
     names = (given or "day").split(",")
     if len(set(names)) != len(names) or not set(names) <= set(BY):
         raise MalformedRequest(f"by is one or several of {','.join(BY)}, each once.")
@@ -90,15 +86,12 @@ def counts(
 ) -> tuple[int, list[dict[str, Any]]]:
     """The downloads of an app (by its id in the portal) on the days of the range: how many in all, and
     by each of `by`; rows without a download are left out. Raises Malformed for more than MOST_ROWS."""
-    rows = db.all(
+    sql = (
         f"SELECT sum(d.count), {', '.join(by)} FROM downloads d JOIN apps a ON a.id = d.app"
         f" WHERE a.app_id = ? AND d.day BETWEEN ? AND ? GROUP BY {', '.join(by)}"
-        f" ORDER BY {', '.join(by)} LIMIT ?",
-        app_id,
-        wanted.first // DAY,
-        wanted.last // DAY,
-        MOST_ROWS + 1,
+        f" ORDER BY {', '.join(by)} LIMIT ?"
     )
+    rows = db.all(sql, app_id, wanted.first // DAY, wanted.last // DAY, MOST_ROWS + 1)
     if len(rows) > MOST_ROWS:
         detail = f"These are more than {MOST_ROWS} rows: ask for fewer days, or with fewer of `by`."
         raise MalformedRequest(detail)
@@ -108,10 +101,9 @@ def counts(
 
 def old_days(db: Connection, limit: int) -> list[tuple[int, int, str]]:
     """Rows that are older than RETENTION_DAYS."""
+    sql = "SELECT app, day, version FROM downloads WHERE day < ? LIMIT ?"
     rows: list[tuple[int, int, str]] = db.all(
-        "SELECT app, day, version FROM downloads WHERE day < ? LIMIT ?",
-        int(db.clock.time()) // DAY - RETENTION_DAYS,
-        limit,
+        sql, int(db.clock.time()) // DAY - RETENTION_DAYS, limit
     )
     return rows
 

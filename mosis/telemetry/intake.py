@@ -38,8 +38,7 @@ NOBODY = Caller()
 
 @dataclass(frozen=True)
 class Sender:
-    """The app that a request names, as both databases know it. `app` is 0 before anything of it is
-    stored."""
+    """The app that a request names, in both databases; `app` is 0 until something is stored."""
 
     app_id: str
     app: int
@@ -59,8 +58,7 @@ class Sender:
         )
 
     def effective_sample_rate(self, env: Context) -> float:
-        """The share of sessions that should send events: the developer's choice, reduced when the
-        day's quota runs out."""
+        """The share of sessions that should send: as the developer chose, less near the quota."""
         used = self.used(env)
         return self.sample_rate * (1.0 if used < 0.5 else 0.5 if used < 0.75 else 0.1)
 
@@ -89,11 +87,9 @@ class Receipt:
 
 
 def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Receipt:
-    """Store a batch of events. The receipt states what became of them.
-
-    Raises Invalid if the batch itself does not fit, LimitReached `rate_limited` if the app, the
-    network or the device has sent too much, Unavailable.
-    """
+    """Store a batch of events. The receipt states what became of them. Raises Invalid if the batch
+    itself does not fit, LimitReached `rate_limited` if the app, the network or the device has sent
+    too much, Unavailable."""
     document = check(document, BATCH)
     sender = find_sender(env, document["app_id"], document["app_version"], caller)
     if sender is None:
@@ -168,24 +164,22 @@ def find_sender(env: Context, package_id: str, version: str, caller: Caller) -> 
     key, revision = ("sender", package_id, version), env.db.data_version()
     row = env.cache.get(key, revision, again=True, room="senders")
     if row is None:
-        row = env.db.connection().one(
+        sql = (
             "SELECT a.id, a.published, (SELECT v.version FROM versions v WHERE v.app_id = a.id AND v.version = ?2 LIMIT 1)"
-            " FROM apps a WHERE a.package_id = ?1 AND a.suspended = 0",
-            package_id,
-            version,
+            " FROM apps a WHERE a.package_id = ?1 AND a.suspended = 0"
         )
+        row = env.db.connection().one(sql, package_id, version)
         if row is None:
             return None
         if row[2] is not None:  # unknown package ids are not cached
             env.cache.put(key, revision, row, len(package_id) + len(version), room="senders")
     if not row[1] and not _may_try(env, row[0], caller):
         return None
-    stored = env.telemetry.connection().one(
+    sql = (
         "SELECT a.id, a.enabled, a.usage_events, a.sample_rate, coalesce(i.events, 0), coalesce(i.stored_bytes, 0) FROM apps a"
-        " LEFT JOIN intake i ON i.app = a.id AND i.day = ? WHERE a.app_id = ?",
-        int(env.clock.time()) // DAY,
-        row[0],
+        " LEFT JOIN intake i ON i.app = a.id AND i.day = ? WHERE a.app_id = ?"
     )
+    stored = env.telemetry.connection().one(sql, int(env.clock.time()) // DAY, row[0])
     app, enabled, usage_events, sample_rate, *today = stored or (0, 1, 0, 1.0, 0, 0)
     return Sender(
         row[0], app, row[2] or OTHER, bool(enabled), bool(usage_events), sample_rate, *today
@@ -204,8 +198,7 @@ def _may_try(env: Context, app_id: str, caller: Caller) -> bool:
 
 
 def validate_events(events: list[Any], usage_events: bool, now: int) -> Counted:
-    """Validates events one by one: [type, at, data] for those that fit; the first few rejected ones
-    are explained."""
+    """Validates events one by one: [type, at, data] of good ones, the first bad ones explained."""
     counted = Counted()
     for number, event in enumerate(events):
         at = timestamps.seconds(event["timestamp"]) if event_fits(event) else None
@@ -255,8 +248,7 @@ def source(db: Connection, app: int, version: str, mosis_version: str) -> int:
 def list_device(
     env: Context, db: Connection, app: int, device_id: str, device: bytes, day: int
 ) -> None:
-    """List a device for an app, so that its rows are found by the device's id. In the running
-    transaction."""
+    """List a device for an app, for searches by its id; in the running transaction."""
     db.change(
         "INSERT OR IGNORE INTO devices (key, device, app, day) VALUES (?, ?, ?, ?)",
         pseudonyms.list_key(env.telemetry_secret, device_id, app % pseudonyms.SLOTS),

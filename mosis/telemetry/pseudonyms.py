@@ -13,8 +13,7 @@ def pseudonym(secret: str, app: int, device_id: str) -> bytes:
 
 
 def keyed(secret: str, purpose: bytes, message: bytes) -> bytes:
-    """8 bytes that only the holder of the secret can compute; different for each purpose (up to 16
-    bytes)."""
+    """8 bytes that only the holder of the secret can compute; `purpose`: 16 bytes at most."""
     return hashlib.blake2b(
         message, digest_size=BYTES, key=secret.encode()[:64], person=purpose
     ).digest()

@@ -50,8 +50,7 @@ class Slices:
 def prune(
     env: Context, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> float:
-    """Delete what is too old, for at most about this many seconds. Returns the longest time that
-    the lock was held."""
+    """Delete what is too old, for about so many seconds; the longest time that it held the lock."""
     db = env.telemetry.connection()
     return _delete_slices(db, _steps(env, db, int(env.clock.time())), seconds, pause)
 
@@ -59,8 +58,7 @@ def prune(
 def make_room(
     env: Context, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> None:
-    """While telemetry exceeds its limit, delete the oldest raw events that are included in the
-    sums, then the oldest stored crash reports."""
+    """While telemetry exceeds its limit, delete the oldest summed events, then crash reports."""
     db = env.telemetry.connection()
 
     def oldest(sql: str, *values: Any) -> Find:
@@ -102,8 +100,7 @@ def make_room(
 def _delete_slices(
     db: Connection, work: Iterator[tuple[Find, Delete]], seconds: float, pause: Callable[[], object]
 ) -> float:
-    """Find rows and delete them, slice by slice, for at most about this many seconds. Returns the
-    longest time that the lock was held."""
+    """Find and delete rows by slices, for so many seconds; the longest time it held the lock."""
     until, longest = time.monotonic() + seconds, 0.0
     for find, delete in work:
         slices = Slices()
@@ -121,17 +118,11 @@ def _delete_slices(
 
 
 def _steps(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delete]]:
-    """What to find (at most this many rows) and how to delete it. Rows dated in the future are
-    deleted too, since clocks jump."""
+    """What to find, so many rows at most, and how to delete it; rows dated in the future too."""
     rows = partial(_rows, db)
     yield lambda limit: _old_batches(db, now, limit), delete_batches
-    yield (
-        rows(
-            "SELECT day, key FROM seen WHERE day < ? ORDER BY day, key LIMIT ?",
-            now // DAY - SEEN_DAYS,
-        ),
-        _delete_seen,
-    )
+    sql = "SELECT day, key FROM seen WHERE day < ? ORDER BY day, key LIMIT ?"
+    yield (rows(sql, now // DAY - SEEN_DAYS), _delete_seen)
     yield (
         rows("SELECT id FROM crash_reports WHERE received_at < ? LIMIT ?", now - CRASH_SECONDS),
         _by("crash_reports"),
@@ -140,35 +131,23 @@ def _steps(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delet
         rows("SELECT rowid FROM crash_groups WHERE last_seen < ? LIMIT ?", now - CRASH_SECONDS),
         _by("crash_groups"),
     )
-    yield (
-        rows(
-            "SELECT rowid FROM rollups WHERE span = 'hour' AND start < ? LIMIT ?",
-            now - HOUR_SECONDS,
-        ),
-        _by("rollups"),
-    )
+    sql = "SELECT rowid FROM rollups WHERE span = 'hour' AND start < ? LIMIT ?"
+    yield (rows(sql, now - HOUR_SECONDS), _by("rollups"))
     yield (
         rows(
             "SELECT key, device, app FROM devices WHERE day < ? LIMIT ?", now // DAY - LISTED_DAYS
         ),
         _unlist,
     )
-    yield (
-        rows(
-            "SELECT id FROM apps WHERE unlisted > 0 AND unlisted < ? LIMIT ?",
-            now - CRASH_SECONDS - DAY,
-        ),
-        telemetry_apps.all_listed,
-    )
+    sql = "SELECT id FROM apps WHERE unlisted > 0 AND unlisted < ? LIMIT ?"
+    yield (rows(sql, now - CRASH_SECONDS - DAY), telemetry_apps.all_listed)
     yield lambda limit: downloads.old_days(db, limit), downloads.delete
     yield lambda limit: watches.ended_rows(db, limit), watches.delete_rows
-    yield (
-        rows(
-            "SELECT id FROM watches w WHERE ended = 1"
-            " AND NOT EXISTS (SELECT 1 FROM watched_days d WHERE d.watch = w.id) LIMIT ?"
-        ),
-        watches.delete_ended,
+    sql = (
+        "SELECT id FROM watches w WHERE ended = 1"
+        " AND NOT EXISTS (SELECT 1 FROM watched_days d WHERE d.watch = w.id) LIMIT ?"
     )
+    yield (rows(sql), watches.delete_ended)
     yield from _steps_of_deleted_apps(env, db)
     yield lambda limit: [[limit]] if _has_space_to_give(db) else [], _give_space_back
 
@@ -190,35 +169,26 @@ def _steps_of_deleted_apps(env: Context, db: Connection) -> Iterator[tuple[Find,
         _by("batches"),
     )  # before their app, because they are found through it
     for table, column in (("crash_groups", "app"), ("rollups", "app"), ("apps", "id")):
-        yield (
-            _rows(
-                db,
-                f"SELECT rowid FROM {table} WHERE {column} IN (SELECT value FROM json_each(?)) LIMIT ?",
-                gone,
-            ),
-            _by(table),
+        sql = (
+            f"SELECT rowid FROM {table} WHERE {column} IN (SELECT value FROM json_each(?)) LIMIT ?"
         )
+        yield (_rows(db, sql, gone), _by(table))
 
 
 def _old_batches(db: Connection, now: int, limit: int) -> list[tuple[int, int]]:
     """The oldest batches, if they are included in the sums and old enough."""
-    return db.all(
+    sql = (
         "SELECT id, received_at FROM (SELECT id, received_at FROM batches WHERE id <= ? ORDER BY id LIMIT ?)"
-        " WHERE received_at < ? OR received_at > ?",
-        summed(db),
-        limit,
-        now - RAW_SECONDS,
-        now + DAY,
+        " WHERE received_at < ? OR received_at > ?"
     )
+    return db.all(sql, summed(db), limit, now - RAW_SECONDS, now + DAY)
 
 
 def delete_batches(db: Connection, rows: list[tuple[int, int]]) -> None:
     """Delete these batches (id, received_at), in the running transaction, and store the time up to
     which raw events are no longer complete."""
-    db.change(
-        "DELETE FROM batches WHERE id IN (SELECT value FROM json_each(?))",
-        json.dumps([row[0] for row in rows]),
-    )
+    sql = "DELETE FROM batches WHERE id IN (SELECT value FROM json_each(?))"
+    db.change(sql, json.dumps([row[0] for row in rows]))
     latest = min(max(received_at for _, received_at in rows), int(db.clock.time()))
     db.change("UPDATE progress SET value = max(value, ?) WHERE name = 'forgotten'", latest)
 
@@ -230,10 +200,8 @@ def _delete_seen(db: Connection, rows: list[tuple[int, int]]) -> None:
 
 def _by(table: str) -> Delete:
     def delete(db: Connection, rows: list[Any]) -> None:
-        db.change(
-            f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(?))",
-            json.dumps([row[0] for row in rows]),
-        )
+        sql = f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(?))"
+        db.change(sql, json.dumps([row[0] for row in rows]))
 
     return delete
 
@@ -267,8 +235,7 @@ def _has_space_to_give(db: Connection) -> bool:
 
 
 def _free_pages(db: Connection) -> int:
-    """The free pages that can be returned to the file system; none if the file was created without
-    auto_vacuum."""
+    """The free pages that can be returned to the file system; none without auto_vacuum."""
     return int(db.value("PRAGMA freelist_count")) if db.value("PRAGMA auto_vacuum") == 2 else 0
 
 

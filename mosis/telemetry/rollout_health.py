@@ -69,8 +69,7 @@ def check_counted(
 
 
 def figures(env: Context, version: Version) -> dict[str, object] | None:
-    """What was counted so far of a watched version and of the previous one; None if it is not
-    watched."""
+    """The counts of a watched version and of the previous one; None if it is not watched."""
     found = watches.find(env.telemetry.connection(), version.app_id, version.version)
     if found is None:
         return None

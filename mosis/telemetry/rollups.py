@@ -128,12 +128,11 @@ def catch_up(
 def advance(db: Connection) -> bool:
     """Add the next slice. Returns whether there may be more. Only the writing needs the lock."""
     summed_to = summed(db)
-    rows = db.all(
+    sql = (
         "SELECT id, source, device, coalesce(packed, events) FROM batches WHERE id > ?"
-        " ORDER BY id LIMIT ?",
-        summed_to,
-        SLICE,
+        " ORDER BY id LIMIT ?"
     )
+    rows = db.all(sql, summed_to, SLICE)
     if not rows:
         return False
     known = sources(db)
@@ -185,8 +184,7 @@ def count_batches(
     known: dict[int, tuple[int, str]],
     most_hours: float = float("inf"),
 ) -> tuple[dict[Key, Sums], int]:
-    """The sums of these batches by hour and version, and the last batch included: counting stops at
-    the maximum number of hours."""
+    """The batches' sums by hour and version, and the last batch that fits the most hours."""
     found: dict[Key, Sums] = {}
     last = 0
     for number, source, device, events in rows:
@@ -265,10 +263,8 @@ def keys(app: int, version: str, at: int) -> list[Key]:
 
 def stored_plus(db: Connection, key: Key, more: Sums) -> Sums:
     """The stored sums of an hour or day, plus these."""
-    row = db.one(
-        f"SELECT {SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start = ?",
-        *key,
-    )
+    sql = f"SELECT {SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start = ?"
+    row = db.one(sql, *key)
     if row is not None:
         more.add(sums(row))
     return more
@@ -318,10 +314,8 @@ def recount(db: Connection) -> int:
     found = {key: each for key, each in spread(hours).items() if key[3] >= since[key[1]]}
     wrong = 0
     with db.write():
-        held = db.all(
-            f"SELECT app, span, version, start, {SELECT} FROM rollups WHERE start >= min(?, ?)",
-            *since.values(),
-        )
+        sql = f"SELECT app, span, version, start, {SELECT} FROM rollups WHERE start >= min(?, ?)"
+        held = db.all(sql, *since.values())
         for app, span, version, start, *row in held:
             if start >= since[span]:
                 found.setdefault((app, span, version, start), Sums()).crash_reports = row[

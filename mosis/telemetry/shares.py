@@ -25,8 +25,7 @@ class Shares:
         self._lock = threading.Lock()
 
     def take(self, now: int, *wanted: tuple[str, float, float]) -> bool:
-        """Use (key, amount, daily maximum) of each. Returns False, without using anything, if one
-        of them would exceed its maximum."""
+        """Use (key, amount, daily maximum) of each; False, and nothing used, if one is exceeded."""
         hashed = [(self._key(key), amount, most) for key, amount, most in wanted]
         with self._lock:
             if now // DAY != self._day:

@@ -49,24 +49,21 @@ def check(env: Context, size_bytes: int) -> None:
         return
     if _missing_bytes(env) > 0 or used_bytes(env.telemetry.connection()) > limit_bytes(env) * SLACK:
         last.at = float("-inf")
-        raise Unavailable(
-            "no_space",
-            "There is no room for telemetry at the moment; store it and send it again in an hour.",
-            retry_after_seconds=3600,
+        detail = (
+            "There is no room for telemetry at the moment; store it and send it again in an hour."
         )
+        raise Unavailable("no_space", detail, retry_after_seconds=3600)
     last.at, last.unchecked_bytes = now, 0
 
 
 def excess_bytes(env: Context, db: Connection) -> int:
-    """The bytes to delete: those beyond the limit, or enough for the disk to have twice its reserve
-    again."""
+    """The bytes to delete: those beyond the limit, or for twice the disk's reserve."""
     free_pages = int(db.value("PRAGMA freelist_count") * db.value("PRAGMA page_size"))
     return max(used_bytes(db) - limit_bytes(env), _missing_bytes(env) - free_pages)
 
 
 def is_tight(env: Context) -> bool:
-    """Whether the disk has less than twice its reserve, so that free pages should be returned at
-    once."""
+    """Whether the disk has less than twice its reserve: return free pages at once."""
     return _missing_bytes(env) > 0
 
 

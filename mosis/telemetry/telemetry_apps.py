@@ -42,9 +42,6 @@ def set_columns(db: Connection, app: int, **values: Any) -> None:
 
 
 def all_listed(db: Connection, rows: list[tuple[int]]) -> None:
-    """Nothing is left from before the table `devices` existed: these apps need no separate search
-    any more."""
-    db.change(
-        "UPDATE apps SET unlisted = 0 WHERE id IN (SELECT value FROM json_each(?))",
-        json.dumps([row[0] for row in rows]),
-    )
+    """These apps have nothing older than the table `devices`: no separate search any more."""
+    sql = "UPDATE apps SET unlisted = 0 WHERE id IN (SELECT value FROM json_each(?))"
+    db.change(sql, json.dumps([row[0] for row in rows]))

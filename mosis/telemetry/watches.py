@@ -38,8 +38,7 @@ class Watched:
 def begin(
     db: Connection, app_id: str, version: str, previous: str | None, round_number: int
 ) -> int:
-    """The watch of a version in this round; what was counted in earlier rounds is dropped. Safe to
-    call again: the watch goes on."""
+    """The watch of a version in this round, without earlier rounds' counts; may be called again."""
     now = int(db.clock.time())
     found = _find(db, app_id, version)
     if found is not None and found[1] == round_number and found[2] <= now + CORRECTED_SECONDS:
@@ -64,20 +63,18 @@ def begin(
 
 def end(db: Connection, app_id: str, version: str) -> None:
     """End the watch of a version, in the running transaction; its rows are deleted by retention."""
-    db.change(
+    sql = (
         "UPDATE watches SET ended = 1 WHERE version = ? AND ended = 0"
-        " AND app = (SELECT id FROM apps WHERE app_id = ?)",
-        version,
-        app_id,
+        " AND app = (SELECT id FROM apps WHERE app_id = ?)"
     )
+    db.change(sql, version, app_id)
 
 
 def end_others(db: Connection, watched: Iterable[tuple[str, str]]) -> None:
     """End every watch but those of these versions (app id, version): their plans are done or gone."""
     wanted = set(watched)
-    rows = db.all(
-        "SELECT a.app_id, w.version FROM watches w JOIN apps a ON a.id = w.app WHERE w.ended = 0"
-    )
+    sql = "SELECT a.app_id, w.version FROM watches w JOIN apps a ON a.id = w.app WHERE w.ended = 0"
+    rows = db.all(sql)
     gone = [row for row in rows if row not in wanted]
     if gone:
         with db.write():
@@ -99,17 +96,16 @@ def counts(db: Connection, watch: int) -> tuple[Counts, Counts]:
 def _counts(
     db: Connection, watch: int, version: str | None, by_events: bool, is_new: int
 ) -> Counts:
-    sessions, crashes, devices, crashed, *sums = db.one(
+    sql = (
         "SELECT coalesce(sum(sessions), 0), coalesce(sum(crashes), 0), count(*), coalesce(sum(crashes > 0), 0),"
         " coalesce(sum(s), 0), coalesce(sum(c), 0), coalesce(sum(c * c), 0), coalesce(sum(c * s), 0), coalesce(sum(s * s), 0)"
         f" FROM (SELECT sum({_SESSIONS}) AS sessions, sum({_CRASHED}) AS crashes, sum(min({_CRASHED}, ?4)) AS c,"
         # halting.bounded_sessions
         f" sum(iif({_CRASHED} > ?4, ?4 * ({_SESSIONS} + 1.0) / ({_CRASHED} + 1), {_SESSIONS})) AS s"
-        " FROM watched_days WHERE watch = ?1 AND is_new = ?3 GROUP BY device)",
-        watch,
-        int(by_events),
-        is_new,
-        halting.CRASHES_A_DAY,
+        " FROM watched_days WHERE watch = ?1 AND is_new = ?3 GROUP BY device)"
+    )
+    sessions, crashes, devices, crashed, *sums = db.one(
+        sql, watch, int(by_events), is_new, halting.CRASHES_A_DAY
     )
     return Counts(
         version,
@@ -126,9 +122,8 @@ def _counts(
 def watched(db: Connection) -> dict[tuple[int, str], list[Watched]]:
     """What is watched now, by app number and version."""
     found: dict[tuple[int, str], list[Watched]] = {}
-    for watch, app, version, previous, since in db.all(
-        "SELECT id, app, version, previous, since FROM watches WHERE ended = 0"
-    ):
+    sql = "SELECT id, app, version, previous, since FROM watches WHERE ended = 0"
+    for watch, app, version, previous, since in db.all(sql):
         found.setdefault((app, version), []).append(Watched(watch, 1, since))
         if previous is not None:
             found.setdefault((app, previous), []).append(Watched(watch, 0, since))
@@ -172,42 +167,34 @@ def add_report(db: Connection, app: int, version: str, device: bytes, at: int) -
 
 def is_full(db: Connection, watch: int, is_new: int) -> bool:
     """Whether no further device is counted."""
-    rows = db.value(
-        "SELECT count(*) FROM watched_days WHERE watch = ? AND is_new = ?", watch, is_new
-    )
+    sql = "SELECT count(*) FROM watched_days WHERE watch = ? AND is_new = ?"
+    rows = db.value(sql, watch, is_new)
     return int(rows) >= MOST_ROWS
 
 
 def _add(
     db: Connection, key: Key, full: bool, starts: int = 0, crashes: int = 0, reports: int = 0
 ) -> None:
-    changed = db.change(
+    sql = (
         "UPDATE watched_days SET starts = starts + ?, crashes = crashes + ?, reports = reports + ?"
-        " WHERE watch = ? AND is_new = ? AND day = ? AND device = ?",
-        starts,
-        crashes,
-        reports,
-        *key,
+        " WHERE watch = ? AND is_new = ? AND day = ? AND device = ?"
     )
+    changed = db.change(sql, starts, crashes, reports, *key)
     if not changed and not full:
-        db.change(
+        sql = (
             "INSERT INTO watched_days (watch, is_new, day, device, starts, crashes, reports)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            *key,
-            starts,
-            crashes,
-            reports,
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
         )
+        db.change(sql, *key, starts, crashes, reports)
 
 
 def _find(db: Connection, app_id: str, version: str) -> tuple[int, int, int] | None:
     """The active watch of a version: (id, round, since)."""
-    found: tuple[int, int, int] | None = db.one(
+    sql = (
         "SELECT w.id, w.round, w.since FROM watches w JOIN apps a ON a.id = w.app"
-        " WHERE a.app_id = ? AND w.version = ? AND w.ended = 0",
-        app_id,
-        version,
+        " WHERE a.app_id = ? AND w.version = ? AND w.ended = 0"
     )
+    found: tuple[int, int, int] | None = db.one(sql, app_id, version)
     return found
 
 
@@ -242,15 +229,11 @@ def ended_rows(db: Connection, limit: int) -> list[tuple[int, int, int, bytes]]:
 def delete_rows(db: Connection, rows: list[tuple[int, int, int, bytes]]) -> None:
     """Delete these rows, in the running transaction."""
     for row in rows:
-        db.change(
-            "DELETE FROM watched_days WHERE watch = ? AND is_new = ? AND day = ? AND device = ?",
-            *row,
-        )
+        sql = "DELETE FROM watched_days WHERE watch = ? AND is_new = ? AND day = ? AND device = ?"
+        db.change(sql, *row)
 
 
 def delete_ended(db: Connection, rows: list[tuple[int]]) -> None:
     """Delete watches without rows, in the running transaction."""
-    db.change(
-        "DELETE FROM watches WHERE id IN (SELECT value FROM json_each(?))",
-        json.dumps([watch for (watch,) in rows]),
-    )
+    sql = "DELETE FROM watches WHERE id IN (SELECT value FROM json_each(?))"
+    db.change(sql, json.dumps([watch for (watch,) in rows]))

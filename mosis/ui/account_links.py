@@ -73,8 +73,7 @@ def show_reset(page: Page) -> bytes:
 
 
 def ask(env: Context, db: Connection, page: Page) -> HTTPResponse:
-    """Mail a link that sets a new password; the response does not disclose whether the account
-    exists."""
+    """Mail a link for a new password; the response discloses nothing about the account."""
     email = page.form.checked(FORGOT, trimmed=("email",))["email"]
     spend(env, "mail_network", page.caller.network)
     spend(env, "mail", accounts.folded(email))
@@ -124,8 +123,7 @@ def show_join(page: Page) -> bytes:
 
 
 def join(env: Context, db: Connection, page: Page) -> Any:
-    """Show what the token is for, or accept it, with the session of the account that has the address
-    of the mail."""
+    """Show what the token is for, or accept it, as the account that has the mail's address."""
     form = page.form.checked(ACCEPT, trimmed=("token",))
     spend(env, "guess", page.caller.account)
     if "accept" in form:

@@ -73,8 +73,7 @@ def bars(title: str, unit: str, labels: Sequence[str], series: Series) -> Chart:
 def lines(
     title: str, unit: str, labels: Sequence[str], series: Sequence[Series], *, share: bool = False
 ) -> Chart:
-    """A line for each series. With `share` the values are percentages: the scale ends at 100, and
-    begins where they do."""
+    """A line for each series; with `share`, percentages on a scale from where they begin to 100."""
     known = [value for each in series for value in each.values if value is not None]
     top, bottom = nice_top(max(known, default=0)), 0.0
     if share:

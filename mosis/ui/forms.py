@@ -28,10 +28,8 @@ class Form:
         self, schema: Schema, *, trimmed: tuple[str, ...] = (), lists: tuple[str, ...] = ()
     ) -> Json:
         """The fields of the schema, validated. An empty field counts as missing; fields in
-        `trimmed` lose surrounding spaces, those in `lists` may occur more than once.
-
-        Raises Malformed for another repeated field, Invalid with every finding.
-        """
+        `trimmed` lose surrounding spaces, those in `lists` may occur more than once. Raises
+        Malformed for another repeated field, Invalid with every finding."""
         found: Json = {}
         for name in schema:
             values = self._values.get(name, [])

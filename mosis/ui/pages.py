@@ -124,16 +124,18 @@ class Page:
     @property
     def form_token(self) -> str:
         """The token in every form, derived from the cookie, which other sites cannot read. A
-        browser without a cookie gets one that is not a session."""
+        browser without a cookie gets one that is not a session, unless a script or a stream of
+        events asks: that response can arrive after a sign-in in another tab, and the cookie would
+        replace the session's."""
         if not self._token:
             self._token = browser_sessions.make_token()
-            self._new_cookie = (self._token, 0)
+            if bottle.request.get_header("Sec-Fetch-Mode", "navigate") == "navigate":
+                self._new_cookie = (self._token, 0)
         return self._form_token_of(self._token)
 
     @property
     def notice(self) -> str:
-        """The message that the previous page requested; only messages of the catalogue are
-        possible."""
+        """The message that the previous page requested, one of the catalogue."""
         return message_or(f"notice.{bottle.request.query.get('notice', '')}", "")
 
     @property
@@ -212,8 +214,7 @@ class Page:
         return bottle.HTTPResponse(b"", 303, {"Location": self.url(path, **query), **PRIVATE})
 
     def next_path(self) -> str:
-        """The target after a sign-in: `next` of the form or the query, if it is a path of the
-        console."""
+        """The target after a sign-in: `next` of form or query, if it is a path of the console."""
         wanted = self.form.get("next") or bottle.request.query.get("next", "")
         return wanted if NEXT.fullmatch(wanted) else START
 
@@ -265,10 +266,8 @@ class Page:
                 self._new_cookie = (token, tokens.REFRESH_SECONDS)
 
     def read_form(self) -> None:
-        """Read the form, which must have been served to this browser by this portal.
-
-        Raises Denied `cross_site` or `form_expired`, Malformed.
-        """
+        """Read the form, which must have been served to this browser by this portal. Raises Denied
+        `cross_site` or `form_expired`, Malformed."""
         self.check_origin()
         self.form = forms.read()
         self.check_form_token(self.form.get(forms.TOKEN_FIELD))
@@ -276,10 +275,8 @@ class Page:
     def check_form_token(self, given: str) -> None:
         """Raises Denied `form_expired` unless this is the token of the forms of this session."""
         if not self._token or not tokens.same(given, self._form_token_of(self._token)):
-            raise Denied(
-                "form_expired",
-                "This form is older than your session in this browser; send it again.",
-            )
+            detail = "This form is older than your session in this browser; send it again."
+            raise Denied("form_expired", detail)
 
     def error(self, error: PortalError) -> bottle.HTTPResponse:
         """An error as a page of its own."""
@@ -333,10 +330,8 @@ class Page:
             if site is not None
             else origin != origin_of(self.env.config.base_url)
         ):
-            raise Denied(
-                "cross_site",
-                f"This form was not sent by a page of this portal. Open it at {self.env.config.base_url}.",
-            )
+            detail = f"This form was not sent by a page of this portal. Open it at {self.env.config.base_url}."
+            raise Denied("cross_site", detail)
 
 
 class Pages:

@@ -1,5 +1,4 @@
-"""Templates and messages: Bottle's SimpleTemplate, which escapes by default, and one catalogue of
-texts."""
+"""Templates and messages: Bottle's SimpleTemplate, which escapes, and a catalogue of texts."""
 
 import hashlib
 import json
@@ -29,10 +28,7 @@ def messages() -> dict[str, str]:
 
 def message(key: str, **values: Any) -> str:
     """A text of the catalogue with its placeholders filled in. It is plain text; the template
-    escapes it.
-
-    Raises KeyError for an unknown key.
-    """
+    escapes it. Raises KeyError for an unknown key."""
     text = messages()[key]
     return text.format(**values) if values else text
 

@@ -71,8 +71,7 @@ def begin(env: Context, db: Connection, page: Page, provider: str) -> HTTPRespon
 
 
 def collect(env: Context, db: Connection, page: Page, provider: str) -> bytes | HTTPResponse:
-    """Complete a sign-in at a provider. The stored result is for this browser only and can be
-    collected once."""
+    """Complete a sign-in at a provider; its result is for this browser, and once only."""
     browser = oauth.browser_of(env)
     if not browser and page.signed_in:
         return page.go_on()  # a second time, by the back button

@@ -201,8 +201,7 @@ def _validator_class() -> Any:
 
             @property
             def found(self) -> list[Any]:
-                """The errors so far, including those in nested parts: their validators share this
-                list."""
+                """The errors so far, of nested parts too: their validators share this list."""
                 found: list[Any] = self._config["found"]
                 return found
 

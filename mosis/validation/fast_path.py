@@ -29,8 +29,7 @@ _FAIL = "return False"
 
 
 def compiled(schema: Mapping[str, Any]) -> Check:
-    """A check of a whole document: True if it fits. Raises ValueError for a schema with unsupported
-    rules."""
+    """Checks a whole document: True if it fits. Raises ValueError for unsupported rules."""
     code = _Code()
     lines = ["def fits(document):", *_indented(code.object("document", schema)), "    return True"]
     exec("\n".join(lines), code.constants)  # noqa: S102  (made of the program's own schemas)

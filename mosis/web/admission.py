@@ -1,5 +1,4 @@
-"""Admission: the maximum size of a request's body, and its lane, decided from the request head and
-the URL table."""
+"""Admission: a request's largest body and its lane, from its head and the URL table."""
 
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
@@ -34,8 +33,7 @@ class Admissions:
         self.env = env
 
     def __call__(self, method: str, path: str, headers: Mapping[str, str]) -> Admission:
-        """Raises Denied `unauthenticated` or `invalid_token`, or Unavailable `no_space`, for an
-        upload that is not admitted."""
+        """Raises Denied `unauthenticated`, `invalid_token`, Unavailable `no_space` for uploads."""
         path = split_version(own_path(self.app.prefix, path))[1]
         try:
             match = self.app.router.match({"REQUEST_METHOD": method, "PATH_INFO": path or "/"})
@@ -59,8 +57,7 @@ class Admissions:
         return Admission(limit, lane, account, holds_share=True)
 
     def _account_if_known(self, lane: str, headers: Mapping[str, str]) -> str:
-        """The account whose turn the request takes in lanes that are shared; None if unknown, the
-        application will refuse the request."""
+        """The account whose turn a request in shared lanes takes; None: to be refused."""
         if lane != "publishing":
             return ""
         try:
@@ -78,9 +75,8 @@ class Admissions:
         db = self.env.db.connection()
         account = cookie and browser_sessions.account_of(self.env, db, cookie.value)
         if not account:
-            raise Denied(
-                "unauthenticated", "Your session in this browser has ended; sign in again."
-            )
+            detail = "Your session in this browser has ended; sign in again."
+            raise Denied("unauthenticated", detail)
         return account
 
     def _account(self, headers: Mapping[str, str]) -> str:

@@ -52,6 +52,7 @@ PREFLIGHT = [
 OF_BODY = frozenset({"content-type", "content-encoding"})
 OF_ONE_RESPONSE = frozenset({"etag", "link", "last-modified"})
 MOST_HEADS = 16  # of a route
+CACHED = (["apps"], ["categories"])  # what may follow /store where responses are cached
 
 # Query parameters that are part of a cache key. Unknown ones are left out: otherwise each random one would be another entry.
 # Those of other APIs are in, because they are refused.
@@ -73,7 +74,7 @@ class Place:
 
 def place_of(env: Context, path: str, query: str) -> Place:
     """The place of the response to a GET of this path, as sent by the client, without the path of
-    BASE_URL.
+    BASE_URL. Nothing is there for paths that are not cached.
 
     A response about an app is valid until that app changes, a list until the store changes, all
     others without limit.
@@ -86,7 +87,9 @@ def place_of(env: Context, path: str, query: str) -> Place:
         return Place("lists", _key(path, query, known), revisions.list_revision(env))
     if words[0] != "store":
         return Place("always", _key(path, query, _REFUSED), None)
-    if words[1:2] == ["apps"] and len(words) > 2:
+    if words[1:2] not in CACHED:
+        return Place("always", path, None)
+    if words[1] == "apps" and len(words) > 2:
         known = _LIST if len(words) > 3 else _REFUSED | _AGED
         revision = _aged(env, query, revisions.app_revision(env, words[2]))
         return Place("apps", _key(path, query, known), revision)
@@ -199,7 +202,9 @@ class Answers:
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
         cache_control = route.config.get("cache_control") or (default_cache_control(route.rule))
         is_public, cache = route.config["scope"] == "public", route.config.get("cache")
-        assert cache is None or (cache == "store") == route.rule.startswith("/store/"), route.rule
+        if cache:
+            words = route.rule.split("/")[1:]
+            assert (cache == "store") == (words[0] == "store" and words[1:2] in CACHED), route.rule
 
         def answered(**arguments: Any) -> Any:
             environ, response, place = bottle.request.environ, bottle.response, None
@@ -268,13 +273,14 @@ class CachedResponses:
             taken = self._count(request, head.limit)
         except (LimitReached, Unavailable):
             return None
-        request_id = request_id_of(sent.get("X_REQUEST_ID", ""))
+        request_id = sent.get("X_REQUEST_ID", "")
         if "IF_NONE_MATCH" in sent and names_tag(sent["IF_NONE_MATCH"], cached.tag):
             status, lines, body = "304 Not Modified", head.lines_unchanged + cached.lines, b""
         else:
             status, body = "200 OK", cached.body
             lines = b"%b%bContent-Length: %d\r\n" % (head.lines, cached.lines, len(body))
         if not head.public:
+            request_id = request_id_of(request_id)
             lines += header_lines(headers_of_caller(request_id, (taken,) if taken else ()))
         took = time.perf_counter() - started
         self.app.record(request_id, "GET", head.route, int(status[:3]), len(body), took)
@@ -302,10 +308,7 @@ def fields_of(response: bottle.BaseResponse) -> dict[str, list[str]]:
 
 def is_public(headers: Iterable[tuple[str, str]]) -> bool:
     """Whether shared caches may store a response."""
-    for name, value in headers:
-        if name == "Cache-Control":
-            return "public" in value
-    return False
+    return "public" in dict(headers).get("Cache-Control", "")
 
 
 def final_headers(

@@ -136,8 +136,7 @@ def change(env: Context, db: Connection, caller: Caller, app: str, body: Json) -
 
 
 def change_fields(env: Context, db: Connection, caller: Caller, found: App, fields: Json) -> App:
-    """Change fields that were checked by CHANGE, in the running transaction. Raises LimitReached,
-    Invalid."""
+    """Change fields checked by CHANGE, in the running transaction. Raises LimitReached, Invalid."""
     rollout_health.check_counted(env, found.id, fields.get("rollout_plan"), "/rollout_plan")
     if found.published and fields:
         spend(env, "listing", caller.account)
@@ -154,8 +153,7 @@ def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
 
 
 def _normal(fields: Json) -> Json:
-    """The fields in their stored form: each tag once, regardless of case, and the homepage's host
-    in lower case."""
+    """The fields as stored: each tag once, in any case, and the homepage's host in lower case."""
     if "tags" in fields:
         once: dict[str, str] = {}
         for tag in fields["tags"]:

@@ -21,8 +21,7 @@ log = logging.getLogger("mosis.requests")
 
 
 class Callers:
-    """Finds the caller, checks the scope of the route, and passes `caller`, `db` and `env` to the
-    handler by name."""
+    """Finds the caller, checks the route's scope, and passes `caller`, `db`, `env` by name."""
 
     api = 2
 
@@ -75,10 +74,8 @@ class Callers:
         return caller
 
     def count(self, limit: str, caller: Caller) -> None:
-        """Count the request, for the account or, without one, for the address.
-
-        Raises LimitReached `rate_limited`.
-        """
+        """Count the request, for the account or, without one, for the address. Raises LimitReached
+        `rate_limited`."""
         environ = bottle.request.environ
         memory = environ.get("mosis.memory", {})
         if limit == "none" or "until" in memory:  # it has been counted before it waited
@@ -103,8 +100,7 @@ class _Logged:
 
 
 def address_of(env: Context, environ: Mapping[str, Any]) -> str:
-    """The client's address. Of a proxy's headers only X-Forwarded-For is read; if a request has
-    another one, that is logged once."""
+    """The client's address; of a proxy's headers only X-Forwarded-For, others are logged once."""
     if "HTTP_X_REAL_IP" in environ and "HTTP_X_FORWARDED_FOR" not in environ:
         peer = environ.get("REMOTE_ADDR", "")
         if is_in(peer, env.config.trusted_proxy) and not env.state(_Logged).real_ip:
@@ -128,18 +124,15 @@ def somebody(env: Context, environ: Mapping[str, Any]) -> Caller:
 
 
 def require(caller: Caller, scope: str, limited: str = "") -> None:
-    """Raises Denied if the caller does not have the scope of the route, or is limited to some apps
-    and the route does not allow that."""
+    """Raises Denied for a caller without the route's scope, or for other apps than its own."""
     if scope == "public":
         return
     caller.account  # noqa: B018  (raises when nobody is signed in)
     if scope == "any":
         return
     if caller.apps is not None and (limited == "refused" or scope in ROLES):
-        raise Denied(
-            "limited_to_apps",
-            "This API key is limited to some apps; use one for the whole account, or sign in.",
-        )
+        detail = "This API key is limited to some apps; use one for the whole account, or sign in."
+        raise Denied("limited_to_apps", detail)
     if scope in ROLES:
         if not caller.has_role(scope):
             raise Denied("forbidden", f"This needs the role {scope}.")
@@ -150,11 +143,8 @@ def require(caller: Caller, scope: str, limited: str = "") -> None:
     if scope not in SCOPES:
         raise Denied("forbidden", "This cannot be done with an API key or a device login; sign in.")
     if scope not in caller.scopes:
-        raise Denied(
-            "insufficient_scope",
-            f"This API key or device login lacks the scope {scope}.",
-            scope=scope,
-        )
+        detail = f"This API key or device login lacks the scope {scope}."
+        raise Denied("insufficient_scope", detail, scope=scope)
 
 
 def _is_bearer(environ: Mapping[str, Any]) -> bool:

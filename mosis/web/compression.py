@@ -118,8 +118,7 @@ class Compression:
         return answered
 
     def _compress(self, route: bottle.Route, headers: Any, body: bytes) -> bytes:
-        """Change the headers to those of the compressed form, and return its bytes. Responses for
-        shared caches are compressed once."""
+        """Change the headers to the compressed form's; its bytes, made once for shared caches."""
         tag: str = headers.get_header("ETag", "")
         cacheable = bool(tag) and (
             "public" in headers.get_header("Cache-Control", "")

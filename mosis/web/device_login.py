@@ -1,5 +1,4 @@
-"""Device login over HTTP (RFC 8628). The addresses for devices accept forms, as the RFC requires,
-and JSON."""
+"""Device login over HTTP (RFC 8628); devices send forms, as the RFC requires, or JSON."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -74,11 +73,8 @@ def _token_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding
     if "grant_type" not in fields:
         return
     if fields["grant_type"] not in (GRANT, EXCHANGE_GRANT):
-        raise Malformed(
-            "unsupported_grant_type",
-            f"grant_type must be {GRANT} or {EXCHANGE_GRANT}.",
-            error="unsupported_grant_type",
-        )
+        detail = f"grant_type must be {GRANT} or {EXCHANGE_GRANT}."
+        raise Malformed("unsupported_grant_type", detail, error="unsupported_grant_type")
     exchanged = ("subject_token", "subject_token_type", "audience")
     for name in exchanged if fields["grant_type"] == EXCHANGE_GRANT else ("device_code",):
         if name not in fields:

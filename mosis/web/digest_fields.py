@@ -91,8 +91,7 @@ def check_digests(header: Callable[[str], str | None], body: bytes) -> None:
 
 
 def _dictionary(field: str, text: str) -> dict[str, bytes]:
-    """The digests of known algorithms in a dictionary (RFC 8941, section 4.2.2); the last value of
-    a repeated key counts."""
+    """The digests of known algorithms in a dictionary (RFC 8941, 4.2.2); the last counts."""
     found: dict[str, Any] = {}
     text, position = text.strip(" "), 0
     while position < len(text):
@@ -139,6 +138,5 @@ def _shown(name: str, digest: bytes) -> str:
 
 def _unreadable(field: str, reason: str) -> Malformed:
     example = "SHA-256=BASE64" if field == "Digest" else "sha-256=:BASE64:"
-    return MalformedRequest(
-        f"The header {field} cannot be read: {reason}. Write `{field}: {example}`."
-    )
+    detail = f"The header {field} cannot be read: {reason}. Write `{field}: {example}`."
+    return MalformedRequest(detail)

@@ -106,8 +106,7 @@ def anchor(heading_html: str) -> str:
 
 @cache
 def _markdown() -> Any:
-    """Markdown to HTML, with the anchors that links in the documents use; HTML in the source is
-    escaped."""
+    """Markdown to HTML, with anchors for links between documents; HTML in it is escaped."""
     import mistune
 
     class Renderer(mistune.HTMLRenderer):

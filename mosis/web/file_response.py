@@ -117,8 +117,7 @@ def _validators(tag: str, sha256: str | None, changed_at: str | float | None) ->
 
 
 class _Watched(io.FileIO):
-    """A file that records how far it was read when it is closed; a real file, so that the kernel
-    can send from it."""
+    """A file that records how far it was read; a real one, so that the kernel sends from it."""
 
     def __init__(
         self, file: BinaryIO, first: int, size_bytes: int, sent: Callable[[int, bool], None]
@@ -150,8 +149,7 @@ class _Bounded:
 
 
 def send_bytes(body: bytes, headers: dict[str, str], tag: str = "") -> bottle.HTTPResponse:
-    """Content that changes with the program only, with its entity tag, or 304. Raises Conflict
-    `precondition_failed`."""
+    """Content that changes with the program, with its tag, or 304. Raises `precondition_failed`."""
     headers = {"ETag": tag or etag(body), "Cache-Control": "public, max-age=300"} | headers
     if is_known(headers["ETag"], headers.get("Last-Modified", "")):
         return bottle.HTTPResponse(b"", 304, headers)
@@ -173,9 +171,8 @@ def is_known(tag: str, changed: str) -> bool:
             or parsedate_to_datetime(changed) <= unmodified_since
         )
     if not holds:
-        raise Conflict(
-            "precondition_failed", "The resource has changed since the tag or date in the request."
-        )
+        detail = "The resource has changed since the tag or date in the request."
+        raise Conflict("precondition_failed", detail)
     if if_none_match is not None:
         return bool(tag) and names_tag(if_none_match, tag)
     modified_since = _moment(given("If-Modified-Since"))
@@ -187,8 +184,7 @@ def is_known(tag: str, changed: str) -> bool:
 
 
 def _moment(text: str | None) -> datetime | None:
-    """The time in a header; None if it is missing or not an HTTP date, which is ignored (section
-    13.1.3)."""
+    """The time in a header; None if missing or no HTTP date, which is ignored (13.1.3)."""
     try:
         found = parsedate_to_datetime(text) if text else None
     except (ValueError, OverflowError):  # of a year or an offset that is too large

@@ -41,9 +41,8 @@ class Retries:
             environ = bottle.request.environ
             key = environ.get("HTTP_IDEMPOTENCY_KEY")  # raw: what is not ASCII is refused here
             if key is not None and not _KEY.match(key):
-                raise MalformedRequest(
-                    f"{HEADER} must be 1 to 255 printable ASCII characters, such as a UUID."
-                )
+                detail = f"{HEADER} must be 1 to 255 printable ASCII characters, such as a UUID."
+                raise MalformedRequest(detail)
             with ExitStack() as until_answered:
                 retry = Retry(self, key, until_answered)
                 if how == "deferred":
@@ -74,8 +73,7 @@ class Retries:
 
     @contextmanager
     def alone(self, keyed: KeyedRequest) -> Iterator[None]:
-        """Prevents concurrent requests with the same key. Raises Conflict
-        `idempotency_in_progress`."""
+        """Prevents concurrent requests with one key. Raises Conflict `idempotency_in_progress`."""
         with self._lock:
             if keyed.id in self._running:
                 raise idempotency.in_progress()
@@ -96,10 +94,8 @@ class Retry:
 
     def earlier_response(self, content: bytes) -> bottle.HTTPResponse | None:
         """Called before anything is changed, with everything that identifies the request. Returns
-        the stored response to send again; None for the first request.
-
-        Raises Conflict `idempotency_in_progress`, Invalid `idempotency_key_reused`.
-        """
+        the stored response to send again; None for the first request. Raises Conflict
+        `idempotency_in_progress`, Invalid `idempotency_key_reused`."""
         if self._key is None:
             return None
         request, env = bottle.request, self._retries.env

@@ -235,9 +235,8 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> Json:
     found, query = signing_keys.get(db, caller.account, key), bottle.request.query
     app, version = query.get("app", ""), query.get("version", "")
     if not version:
-        raise MalformedRequest(
-            "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID."
-        )
+        detail = "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID."
+        raise MalformedRequest(detail)
     signed = (
         versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
         if app

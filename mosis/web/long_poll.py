@@ -1,5 +1,4 @@
-"""Suspends requests: long polls (`?wait=SECONDS`), and requests that wait for their turn. A
-suspended request holds no thread."""
+"""Suspends long polls (`?wait=SECONDS`) and waiting requests, which then hold no thread."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -84,8 +83,7 @@ def _await(fetch: Fetch) -> None:
 
 
 def first_seen(tag: str) -> str:
-    """The entity tags that the client knows: those of If-None-Match, or the one that was current
-    when it started to wait."""
+    """The entity tags of If-None-Match, else the one when the client started to wait."""
     given = bottle.request.environ.get("HTTP_IF_NONE_MATCH")
     memory = bottle.request.environ.get("mosis.memory", {})
     return str(given or memory.setdefault("tag", tag))

@@ -168,12 +168,11 @@ def check_mail(env: Context, db: Connection, caller: Caller, email: str) -> None
     `email_not_verified`, LimitReached `rate_limited`."""
     verified = accounts.get(db, caller.account).email_verified
     if env.config.verified_email_required and not verified:
-        raise Conflict(
-            "email_not_verified",
+        detail = (
             "Verify your own e-mail address before you invite others; POST /v1/auth/email/resend"
-            " sends the link again.",
-            side="account",
+            " sends the link again."
         )
+        raise Conflict("email_not_verified", detail, side="account")
     spend(env, "invitations", caller.account)
     spend(env, "invitations_to", accounts.folded(email))
 

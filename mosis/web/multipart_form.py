@@ -37,8 +37,7 @@ _CONTINUED = re.compile(r"(?:\*([0-9]{1,2}))?(\*)?\Z")
 
 
 class Form:
-    """The field `file` as a stream. `fields` has the text fields when the stream has ended,
-    wherever they were in the form."""
+    """The field `file` as a stream; `fields` has all text fields once the stream has ended."""
 
     def __init__(
         self, body: Readable, content_type: str, file: str, texts: Mapping[str, int]
@@ -132,9 +131,8 @@ class Form:
                 continue
             label = (charset or usual).lower()
             if label not in CHARSETS:
-                raise MalformedRequest(
-                    f"The field `{name}` is in the character set {shown(label)}; send UTF-8."
-                )
+                detail = f"The field `{name}` is in the character set {shown(label)}; send UTF-8."
+                raise MalformedRequest(detail)
             try:
                 self.fields[name] = content.decode(CHARSETS[label])
             except UnicodeDecodeError:
@@ -151,15 +149,13 @@ def boundary_of(content_type: str) -> bytes:
             " boundary in it (`multipart/form-data; boundary=...`)."
         )
     if not re.fullmatch(rf"[ -~]{{0,{LONGEST_BOUNDARY - 1}}}[!-~]", boundary):
-        raise MalformedRequest(
-            f"The boundary must be 1 to {LONGEST_BOUNDARY} printable ASCII characters."
-        )
+        detail = f"The boundary must be 1 to {LONGEST_BOUNDARY} printable ASCII characters."
+        raise MalformedRequest(detail)
     return boundary.encode("ascii")
 
 
 def part_name(disposition: str) -> str:
-    """The name in the Content-Disposition of a part; empty if there is none. Raises Malformed for
-    two names."""
+    """The name in a part's Content-Disposition, or empty. Raises Malformed for two names."""
     return parameters(disposition, _percent_decoded).get("name", "")
 
 
@@ -180,9 +176,8 @@ def parameters(header: str, decoded: Callable[[str], str] = str) -> dict[str, st
             position = header.find(";", position)
             continue
         if match is None:
-            raise MalformedRequest(
-                f'The header `{shown(header)}` cannot be read: write its parameters as name="value".'
-            )
+            detail = f'The header `{shown(header)}` cannot be read: write its parameters as name="value".'
+            raise MalformedRequest(detail)
         position = match.end()
         if match[1] is None:  # a semicolon without a parameter
             continue

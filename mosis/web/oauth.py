@@ -102,8 +102,7 @@ def unlink(db: Connection, caller: Caller, provider: str) -> None:
 
 
 def lane_of_begin(env: Context, provider: str) -> str:
-    """The lane of `begin`: only a request to the provider needs a thread of the lane for other
-    servers."""
+    """The lane of `begin`: only requests to the provider need a thread for other servers."""
     known = env.providers.get(provider)
     return "outside" if known is not None and known.needs_network else "quick"
 
@@ -128,8 +127,7 @@ def turn(env: Context, name: str, without: Callable[[], None] = lambda: None) ->
 
 
 def _back(env: Context, path: str, fragment: str) -> bottle.HTTPResponse:
-    """Redirect to the page that started the sign-in. Its fragment contains a result code, never a
-    token."""
+    """Redirect to where the sign-in started; the fragment has a result code, never a token."""
     own = urlsplit(env.config.base_url)
     location = f"{own.scheme}://{own.netloc}{path}#{fragment}"
     headers = {"Location": location, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
@@ -140,15 +138,13 @@ def _parameter(name: str) -> str | None:
     """A parameter of the query, at most once (RFC 6749, 3.1) and of visible ASCII. Raises Malformed."""
     values = bottle.request.query.getall(name)
     if len(values) > 1 or any(not _WORD.match(value) for value in values):
-        raise MalformedRequest(
-            f"{name} occurs twice in the address, or is not what a provider sends."
-        )
+        detail = f"{name} occurs twice in the address, or is not what a provider sends."
+        raise MalformedRequest(detail)
     return values[0] if values else None
 
 
 def _cookie(env: Context) -> str:
-    """With https, the prefix guarantees that no other host and no unencrypted page has set the
-    cookie (RFC 6265bis, 4.1.3.2)."""
+    """With https, the prefix excludes other hosts and plain http (RFC 6265bis, 4.1.3.2)."""
     return "__Host-mosis_sign_in" if _encrypted(env) else "mosis_sign_in"
 
 

@@ -12,8 +12,7 @@ ID, NOON = EXAMPLES["id"], EXAMPLES["timestamp"]
 
 
 def example_of(name: str, what: dict[str, Any], where: str = "") -> Any:
-    """An example for a field with this name and declaration (of either kind of schema), in the
-    schema or call `where`."""
+    """An example for a field by its name and declaration, in the schema or call `where`."""
     kinds = what.get("type", "")
     kind = kinds if isinstance(kinds, str) else kinds[0]
     words = what.get("enum") or what.get("allowed")

@@ -78,10 +78,8 @@ class SentPackage:
         return self._form.fields.get(name, "") if self._form else ""
 
     def _options(self) -> Upload:
-        """The options of query and form.
-
-        Raises Invalid with every finding, Malformed for an option that is in both.
-        """
+        """The options of query and form. Raises Invalid with every finding, Malformed for an option
+        that is in both."""
         given = dict(self._query)
         for name, value in (self._form.fields if self._form else {}).items():
             if name not in PARAMETERS:

@@ -23,8 +23,9 @@ import inspect
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
@@ -61,8 +62,7 @@ _BOTTLES_CODES = {
 
 
 class Portal(bottle.Bottle):
-    """Bottle with the portal's paths: /v1, request ids, one log line per request, and its own error
-    format."""
+    """Bottle with the portal's paths (/v1), request ids, log lines, and errors."""
 
     def __init__(
         self,
@@ -89,18 +89,13 @@ class Portal(bottle.Bottle):
         self,
         path: str,
         method: str = "GET",
-        callback: Callable[..., Any] | None = None,
-        skip: list[type] | None = None,
+        *,
+        callback: Callable[..., Any],
+        skip: Sequence[type] = (),
         **options: Any,
-    ) -> Any:
-        """Add a line to the URL table; without `callback` a decorator that does. `skip` lists
-        classes of plugins."""
-
-        def add(handler: Callable[..., Any]) -> Callable[..., Any]:
-            self.add_route(Route(self, path, method, handler, skip or [], options))
-            return handler
-
-        return add(callback) if callback else add
+    ) -> None:
+        """Add a line to the URL table. `skip` lists classes of plugins."""
+        self.add_route(Route(self, path, method, callback, skip, options))
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Replaces Bottle.wsgi: also assigns the request id, splits the path, and records the response."""
@@ -127,9 +122,7 @@ class Portal(bottle.Bottle):
             body = self._body(environ)
             response, route = bottle.response, environ.get("bottle.route")
             status, headers = response.status_code, _header_list(response)
-            for name, value in headers:
-                if name == "Content-Length":
-                    size_bytes = int(value)
+            size_bytes = int(dict(headers).get("Content-Length", 0))
             method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
             of_caller = headers_of_caller(request_id, environ.get("mosis.taken", ()))
             headers = final_headers(method, path, headers, route, of_caller)
@@ -217,7 +210,7 @@ class Portal(bottle.Bottle):
             log.info(
                 "request",
                 extra={
-                    "request_id": request_id,
+                    "request_id": request_id_of(request_id),
                     "method": method or None,
                     "route": rule,
                     "status": status,
@@ -282,8 +275,7 @@ class Portal(bottle.Bottle):
         return None
 
     def _is_answered_without_route(self, environ: Mapping[str, Any], code: str) -> bool:
-        """OPTIONS of an address (RFC 9110, section 9.3.7), and redirects of addresses with a
-        surplus slash at the end."""
+        """OPTIONS of an address (RFC 9110, 9.3.7), and redirects that remove a slash at the end."""
         response, method, path = bottle.response, environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if method == "OPTIONS" and code == "method_not_allowed":
             response.status = 204
@@ -379,8 +371,7 @@ def _allowed() -> str:
 
 
 def _is_for_people(environ: Mapping[str, Any]) -> bool:
-    """Whether an error is shown as a page: errors of pages, and of unknown addresses outside /v1/
-    if a browser requests them."""
+    """Whether an error is a page: of pages, and of unknown addresses that a browser requests."""
     route = environ.get("bottle.route")
     if route is not None:
         return bool(route.config.get("page"))
@@ -422,8 +413,7 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
 def _header_list(response: Any) -> list[tuple[str, str]]:
     """The headers of Bottle's response, in the form of PEP 3333."""
     found = fields_of(response)
-    if response.status_code == 200 and "Content-Type" in found and not response._cookies:
-        pairs = [(name, value) for name, values in found.items() for value in values]
-        if "".join([value for _, value in pairs]).isascii():
-            return pairs
+    plain = response.status_code == 200 and "Content-Type" in found and not response._cookies
+    if plain and "".join(chain.from_iterable(found.values())).isascii():
+        return [(name, value) for name, values in found.items() for value in values]
     return response.headerlist  # type: ignore[no-any-return]

@@ -36,11 +36,8 @@ def read_header(environ: Mapping[str, Any], variable: str) -> str:
 
 def read_declared(operation: Operation, further: FurtherRules | None) -> Any:
     """Read the body as the operation declares it: a JSON object, or one of the other forms that it
-    allows (a form, compressed, an array of objects).
-
-    Raises Malformed `malformed_json`, `malformed_request` or `unsupported_media_type`, LimitReached
-    `too_large`, Invalid.
-    """
+    allows (a form, compressed, an array of objects). Raises Malformed `malformed_json`,
+    `malformed_request` or `unsupported_media_type`, LimitReached `too_large`, Invalid."""
     assert operation.body is not None
     if operation.gzip_limit_bytes:
         return _packed_json(operation.gzip_limit_bytes)
@@ -88,19 +85,14 @@ def _json(
 
 
 def refuse_coding() -> None:
-    """Raises Malformed `unsupported_media_type` if the body is compressed, because its decompressed
-    size is not bounded."""
+    """Raises `unsupported_media_type` for a compressed body: its size would not be bounded."""
     if _coding() != "identity":
-        raise Malformed(
-            "unsupported_media_type",
-            "Send the body as it is, without Content-Encoding.",
-            accept_encoding="identity",
-        )
+        detail = "Send the body as it is, without Content-Encoding."
+        raise Malformed("unsupported_media_type", detail, accept_encoding="identity")
 
 
 def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
-    """As `_json`, but also accepts a form (application/x-www-form-urlencoded), which OAuth clients
-    send."""
+    """As `_json`, or a form (application/x-www-form-urlencoded), which OAuth clients send."""
     if _media_type() != FORM:
         return _json(schema, further=further)
     pairs = read_form_pairs()
@@ -115,11 +107,8 @@ def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dic
 def read_form_pairs() -> list[tuple[str, str]]:
     """The fields of a form (application/x-www-form-urlencoded) in their order. Raises Malformed, LimitReached `too_large`."""
     if _media_type() != FORM:
-        raise Malformed(
-            "unsupported_media_type",
-            f"Send a form, with the header `Content-Type: {FORM}`.",
-            accept=FORM,
-        )
+        detail = f"Send a form, with the header `Content-Type: {FORM}`."
+        raise Malformed("unsupported_media_type", detail, accept=FORM)
     refuse_coding()
     body = read_body(JSON_LIMIT_BYTES)
     try:
@@ -140,20 +129,14 @@ def read_form_pairs() -> list[tuple[str, str]]:
 
 def _packed_json(limit_bytes: int) -> dict[str, Any]:
     """The JSON object of a body that may be compressed with gzip, not validated; compressed and
-    decompressed size are limited to `limit_bytes`.
-
-    Raises Malformed, LimitReached `too_large`.
-    """
+    decompressed size are limited to `limit_bytes`. Raises Malformed, LimitReached `too_large`."""
     body = read_body(limit_bytes)
     coding = _coding()
     if coding in ("gzip", "x-gzip"):
         body = _unpacked(body, limit_bytes)
     elif coding != "identity":
-        raise Malformed(
-            "unsupported_media_type",
-            "Send the body as it is, or with Content-Encoding gzip.",
-            accept_encoding="gzip, identity",
-        )
+        detail = "Send the body as it is, or with Content-Encoding gzip."
+        raise Malformed("unsupported_media_type", detail, accept_encoding="gzip, identity")
     return _object(body)
 
 
@@ -169,8 +152,7 @@ def read_body(limit_bytes: int) -> bytes:
 
 
 def _unpacked(body: bytes, limit_bytes: int) -> bytes:
-    """Decompress the members of a gzip file (RFC 1952, section 2.2: one or more), never more than
-    the limit and one byte."""
+    """Decompress gzip members (RFC 1952, 2.2), never more than the limit and one byte."""
     content = b""
     for _ in range(GZIP_MEMBERS):
         unpacker = zlib.decompressobj(wbits=31)
@@ -215,10 +197,8 @@ def _document(body: bytes) -> Any:
             accept="application/json" + f", {FORM}" * bottle.request.route.callback.operation.form,
         )
     if body.startswith(b"\x1f\x8b"):
-        raise Malformed(
-            "malformed_json",
-            "The body is gzip, once more than its Content-Encoding says; send JSON, and compress it at most once.",
-        )
+        detail = "The body is gzip, once more than its Content-Encoding says; send JSON, and compress it at most once."
+        raise Malformed("malformed_json", detail)
     return load_json(body)
 
 
@@ -229,16 +209,12 @@ def _as_object(document: Any) -> dict[str, Any]:
 
 
 def _too_large(limit_bytes: int) -> LimitReached:
-    return LimitReached(
-        "too_large",
-        f"A JSON body may have at most {limit_bytes} bytes here.",
-        limit_bytes=limit_bytes,
-    )
+    detail = f"A JSON body may have at most {limit_bytes} bytes here."
+    return LimitReached("too_large", detail, limit_bytes=limit_bytes)
 
 
 def read_page(*types: type | tuple[type, ...]) -> PageRequest:
-    """`limit` and `cursor` of the query; the parts of the cursor must have these types. Raises
-    Malformed."""
+    """`limit` and `cursor` of the query, whose parts have these types. Raises Malformed."""
     query = bottle.request.query
     limit = query.get("limit", str(pagination.DEFAULT))
     if not (
@@ -300,8 +276,7 @@ def check_lengths(longest: dict[str, int]) -> None:
 
 
 def spend(env: Context, name: str, key: str) -> None:
-    """Count the request for an additional limit, which the response reports too. Raises
-    LimitReached `rate_limited`."""
+    """Count the request for an additional limit, which is reported too. Raises LimitReached."""
     taken = env.limits.take(name, key)
     if taken is not None:
         environ = bottle.request.environ
@@ -309,8 +284,7 @@ def spend(env: Context, name: str, key: str) -> None:
 
 
 def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    """A page of a list as a response: an object with the cursor of the next page, and a Link header
-    (RFC 8288)."""
+    """A page as a response: an object with the next page's cursor, and a Link header (RFC 8288)."""
     if page.next_cursor:
         query = bottle.request.query
         route = bottle.request.environ.get("bottle.route")
@@ -345,8 +319,7 @@ def etag(body: bytes) -> str:
 
 
 def gzip_tag(tag: str) -> str:
-    """The strong entity tag of the gzip form of a response with this tag: two representations never
-    share one (section 8.8.3)."""
+    """The strong entity tag of a response's gzip form: never shared by two forms (8.8.3)."""
     return f'{tag[:-1]}-gzip"'
 
 
@@ -359,15 +332,13 @@ def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
 
 
 def require_tag(tag: str) -> None:
-    """Raises Conflict `precondition_failed` if If-Match of a GET names another state (RFC 9110,
-    section 13.1.1)."""
+    """Raises `precondition_failed` if a GET's If-Match names another state (RFC 9110, 13.1.1)."""
     environ = bottle.request.environ
     if "HTTP_IF_MATCH" in environ and not names_tag(
         read_header(environ, "HTTP_IF_MATCH"), tag, strong=True
     ):
-        raise Conflict(
-            "precondition_failed", "The resource has changed since the tag in the request."
-        )
+        detail = "The resource has changed since the tag in the request."
+        raise Conflict("precondition_failed", detail)
 
 
 def require_match(now: Callable[[], dict[str, Any]] | None) -> None:

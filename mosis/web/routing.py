@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -38,14 +38,12 @@ KNOWN_METHODS = METHODS | {"TRACE", "CONNECT", "QUERY"}
 
 
 def own_path(prefix: str, path: str) -> str:
-    """The path of a request without the path of BASE_URL, which some proxies pass on and others
-    remove."""
+    """A request's path without that of BASE_URL, which some proxies pass on and others remove."""
     return path[len(prefix) :] or "/" if prefix and f"{path}/".startswith(f"{prefix}/") else path
 
 
 def split_version(path: str) -> tuple[str, str]:
-    """A path split into the version of the API ("/v1" or "") and the rest, which is in the URL
-    table."""
+    """A path as the version of the API ("/v1" or "") and the rest, which the URL table has."""
     rest = path.removeprefix(API_PREFIX)
     if path.startswith(f"{API_PREFIX}/") and rest != "/" and not rest.startswith(UNVERSIONED):
         return API_PREFIX, rest
@@ -66,8 +64,7 @@ def elsewhere(primary_url: str, environ: Mapping[str, Any]) -> str:
 
 
 def limit_of(route: bottle.Route) -> str:
-    """The rate limit for requests without an account: the store is read by whole networks,
-    telemetry has its own."""
+    """The rate limit of requests without an account: whole networks read the store."""
     rule: str = route.rule
     if "limit" in route.config:
         return str(route.config["limit"])
@@ -86,7 +83,7 @@ class Route(bottle.Route):  # type: ignore[misc]
         rule: str,
         method: str,
         callback: Callable[..., Any],
-        skipped: list[type],
+        skipped: Sequence[type],
         options: dict[str, Any],
     ) -> None:
         self.app = app
@@ -113,8 +110,7 @@ class SegmentRouter(bottle.Router):  # type: ignore[misc]
         self._root = _Node()
 
     def add(self, rule: str, method: str, target: Any, name: str | None = None) -> None:
-        """Add a rule, or replace the target of the same rule and method. Raise RouteSyntaxError
-        for wildcards of other forms."""
+        """Add a rule, or replace a target. Raises RouteSyntaxError for other wildcards."""
         node, names = self._root, []
         for segment in rule.split("/")[1:]:
             if segment in node.fixed:
@@ -167,8 +163,7 @@ class _Node:
     def target(
         self, method: str, segments: list[str], at: int, values: list[Any]
     ) -> tuple[Any, list[str]] | None:
-        """The first target of this method that matches the segments from `at` on; the values of its
-        wildcards are added to `values`."""
+        """The first target that matches the segments from `at` on; wildcards go into `values`."""
         if at == len(segments):
             return self.targets.get(method)
         segment = segments[at]

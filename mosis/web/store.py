@@ -1,7 +1,7 @@
 """The store for devices: the catalogue, the bytes of packages, the icons. Everything here is public."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -198,11 +198,12 @@ def updates(env: Context, db: Connection) -> bytes:
     """Newer versions of the installed apps: pkgs=com.acme.notes:12,com.acme.todo:3."""
     query = query_of_updates()
     pairs = [pair.rpartition(":") for pair in query.get("pkgs", "").split(",") if pair]
-    installed = {package_id: _code(digits) for package_id, _, digits in pairs}
-    if len(pairs) > store_updates.MOST_APPS or -1 in installed.values():
-        raise MalformedRequest(
-            f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3."
-        )
+    names, _, texts = zip(*pairs, strict=True) if pairs else ((), (), ())
+    codes = _codes(texts)
+    if codes is None or len(pairs) > store_updates.MOST_APPS:
+        detail = f"pkgs is up to {store_updates.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3."
+        raise MalformedRequest(detail)
+    installed = dict(zip(names, codes, strict=True))
     if len(installed) < len(pairs):
         raise MalformedRequest("pkgs names an app more than once.")
     return shown_updates(env, db, installed, read_device(query, read_age()))
@@ -215,10 +216,13 @@ def updates_of_many(env: Context, db: Connection, body: Json) -> bytes:
     return shown_updates(env, db, body["pkgs"], device)
 
 
-def _code(digits: str) -> int:
-    """A version code in a query; -1 if it is none."""
-    code = int(digits) if len(digits) <= 10 and digits.isascii() and digits.isdigit() else -1
-    return code if code <= LARGEST_CODE else -1
+def _codes(texts: Sequence[str]) -> list[int] | None:
+    """Version codes in a query; None if one is none."""
+    together = "".join(texts) or "0"
+    if not (together.isascii() and together.isdigit() and all(texts)):
+        return None
+    codes = list(map(int, texts)) if max(map(len, texts), default=0) <= 10 else [LARGEST_CODE + 1]
+    return codes if max(codes, default=0) <= LARGEST_CODE else None
 
 
 def query_of_updates() -> dict[str, str]:
@@ -250,9 +254,8 @@ def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
     if device.channel not in CHANNELS:
         raise MalformedRequest(choices.one_of(device.channel, CHANNELS, "channel"))
     if len(device.id) > store_updates.LONGEST_DEVICE:
-        raise MalformedRequest(
-            f"device may have at most {store_updates.LONGEST_DEVICE} characters."
-        )
+        detail = f"device may have at most {store_updates.LONGEST_DEVICE} characters."
+        raise MalformedRequest(detail)
     if device.mosis_version and not packages.is_version(device.mosis_version):
         raise MalformedRequest("mosis_version must be a semantic version such as 1.4.0.")
     return device
@@ -261,14 +264,16 @@ def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
 def shown_updates(
     env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> bytes:
-    """The response, joined from parts that stay with the cached offers: most devices ask about the
-    same versions."""
+    """The response, joined from parts of cached offers: most devices ask about the same."""
     offers = store_updates.updates(env, db, installed, device)
-    for offer in offers:
-        if not offer.shown:
-            address = env.url(package_path(offer))
-            offer.shown = dump(shown(OFFER, offer, download_url=address))
-    return b'{"updates":[' + b",".join([offer.shown for offer in offers]) + b"]}"
+    parts = [offer.shown or _shown_offer(env, offer) for offer in offers]
+    return b'{"updates":[' + b",".join(parts) + b"]}"
+
+
+def _shown_offer(env: Context, offer: Offer) -> bytes:
+    address = env.url(package_path(offer))
+    offer.shown = dump(shown(OFFER, offer, download_url=address))
+    return offer.shown
 
 
 @operation(File("application/json", ranges=True), query=INDEX)
@@ -384,8 +389,7 @@ def screenshot(
 
 
 def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
-    """A picture; cached without limit if the address names its version, as in responses, otherwise
-    for an hour."""
+    """A picture; cached without limit if the address names its version, else for an hour."""
     named = bottle.request.query.get("v") == found.version_id
     return send_file(
         found.file,
@@ -409,10 +413,8 @@ def opened(path: Path) -> BinaryIO:
     try:
         return open(path, "rb")
     except FileNotFoundError:
-        raise Unavailable(
-            "package_unavailable",
-            "This file was just replaced by a newer one; send the request again.",
-        ) from None
+        detail = "This file was just replaced by a newer one; send the request again."
+        raise Unavailable("package_unavailable", detail) from None
 
 
 def package_path(of: Listing | Offer) -> str:

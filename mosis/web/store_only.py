@@ -1,5 +1,4 @@
-"""The application of a store front end: the store, its files, health and metrics. Every other request
-is redirected to the primary."""
+"""A store front end: store, files, health and metrics; all else is redirected to the primary."""
 
 import bottle
 
@@ -18,8 +17,7 @@ def serves(route: bottle.Route) -> bool:
 
 
 class StorePortal(Portal):
-    """Takes the lines of the URL table that a front end has. Credentials are ignored: the store has
-    the same answer for everybody."""
+    """A front end's lines of the URL table, without credentials: everybody gets the same answer."""
 
     primary_url = ""
 

@@ -60,7 +60,7 @@ class Mirror:
         }
         try:
             with urllib.request.urlopen(
-                urllib.request.Request(self.portal + handler.path, headers=sent), timeout=30
+                urllib.request.Request(self.portal + handler.path, headers=sent), timeout=60
             ) as answer:
                 status, headers, body = answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as refusal:

@@ -260,7 +260,7 @@ def test_completion_knows_every_command(offline: Mosis, shell: str) -> None:
         assert word in script
     assert "%(" not in script
     if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=30)
+        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=60)
 
 
 COMPLETED = [
@@ -283,7 +283,7 @@ def test_bash_completes(offline: Mosis) -> None:
         )
         done = subprocess.run(
             ["bash", "--norc", "-c", script + ask],
-            cwd=offline.folder, capture_output=True, text=True, timeout=30, check=True,
+            cwd=offline.folder, capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         assert set(done.stdout.split()) == words, line
 
@@ -294,7 +294,7 @@ def test_fish_completes(offline: Mosis) -> None:
     for line, words in COMPLETED:
         done = subprocess.run(
             ["fish", "--no-config", "-c", f"source mosis.fish; complete -C '{line}'"],
-            cwd=offline.folder, capture_output=True, text=True, timeout=30, check=True,
+            cwd=offline.folder, capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         assert {each.split("\t")[0] for each in done.stdout.splitlines()} == words, line
 

@@ -21,7 +21,7 @@ def signed_in(email: str) -> str:
     request = urllib.request.Request(
         URL + "/v1/auth/login", body, {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return str(json.load(answer)["access_token"])
 
 

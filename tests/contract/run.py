@@ -73,7 +73,7 @@ def generate(server: Running, *, short: bool, seed: int) -> tuple[int, int]:
         "--max-response-time=25",
         "--warnings=off",
         "--continue-on-failure",
-        "--request-timeout=30",
+        "--request-timeout=60",
         *phases,
     ]
     done = subprocess.run(
@@ -153,13 +153,13 @@ def call(server: Running, method: str, path: str, body: Any = None, token: str =
     }
     authorization = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(server.url + path, raw, headers | authorization, method=method)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
 def save_description(server: Running) -> Path:
     path = server.folder / "openapi.json"
-    with urllib.request.urlopen(server.url + "/openapi.json", timeout=30) as answer:
+    with urllib.request.urlopen(server.url + "/openapi.json", timeout=60) as answer:
         path.write_bytes(answer.read())
     return path
 

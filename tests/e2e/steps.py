@@ -19,7 +19,7 @@ def call(server: Running, method: str, path: str, body: Any = None, token: str =
         headers["Authorization"] = f"Bearer {token}"
     sent = body if is_package or body is None else json.dumps(body).encode()
     request = urllib.request.Request(server.url + path, sent, headers, method=method)
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read() or b"null")
 
 

@@ -49,6 +49,7 @@ def register(browser: Chromium, server: Running) -> None:
     browser.open("/console/register")
     browser.fill(name="Dora", email="dora@example.net", password=PASSWORD)
     browser.press("Create the account")
+    browser.sees("Hello, Dora")
     browser.open(mailed_link(server, "dora@example.net"))
     browser.press("Verify")
     browser.sees("Your address is verified.")
@@ -63,7 +64,7 @@ def make_app(browser: Chromium, key: SigningKey) -> None:
     browser.press("Register a signing key")
     browser.find("#signing-name").send_keys("laptop")
     browser.fill(public_key=key.public_base64)
-    browser.find("#signing-keys form button").click()
+    browser.click("#signing-keys form button")
     browser.sees("The signing key is registered.")
 
 
@@ -74,7 +75,7 @@ def upload(browser: Chromium, folder: Path, package: bytes) -> None:
     browser.open(APP)
     browser.find("main form")
     browser.driver.find_element("name", "package").send_keys(str(path))
-    browser.find("[data-upload] > button").click()
+    browser.click("[data-upload] > button")
 
 
 def upload_version(
@@ -98,7 +99,7 @@ def publish(browser: Chromium, version: str) -> None:
     browser.become("developer")
     browser.open(f"{APP}/versions/{version}")
     browser.press("Publish")
-    browser.find(".moves details[open] button").click()
+    browser.click(".moves details[open] button")
     browser.sees("devices are offered it")
 
 
@@ -140,7 +141,7 @@ def make_api_key(browser: Chromium) -> str:
     browser.find("#key-name").send_keys("build server")
     browser.press("see your apps and their versions")
     browser.press("upload versions and submit them for review")
-    browser.find("#keys form[action$='/keys'] button").click()
+    browser.click("#keys form[action$='/keys'] button")
     browser.sees("It is shown this once.")
     return str(browser.find(".secret").text)
 
@@ -149,7 +150,7 @@ def add_webhook(browser: Chromium, address: str) -> None:
     browser.open("/console/account")
     browser.press("Add a webhook")
     browser.fill(url=address)
-    browser.find("#webhooks form button").click()
+    browser.click("#webhooks form button")
     browser.sees("It is shown this once.")
 
 
@@ -171,9 +172,7 @@ def halt_a_bad_release(browser: Chromium, server: Running) -> None:
     browser.wait(has_figures, "the figures are added up")
     assert "Devices: 12, starts: 12, crashes: 6" in browser.text
     assert browser.find(".chart svg .bar").is_displayed()
-    row = next(each for each in browser.driver.find_elements("css selector", ".queue li")
-               if each.text.startswith("1.1.0"))  # fmt: skip
-    row.find_element("css selector", "button").click()
+    browser.row(".queue li", "1.1.0").find_element("css selector", "button").click()
     browser.sees("Halted: no other device is offered it.")
 
 
@@ -192,6 +191,7 @@ def read_the_log(browser: Chromium, came: list[bytes]) -> None:
 def forget_the_password(browser: Chromium, server: Running) -> None:
     browser.press("Sign out")
     browser.press("Forgot the password?")
+    browser.wait(lambda: browser.path == "/console/reset", "the page for it is there")
     browser.fill(email="dora@example.net")
     browser.press("Send the link")
     browser.sees("If there is an account with this address")

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -10,16 +9,11 @@ from tests.e2e.chromium import Chromium
 from tests.e2e.steps import PASSWORD, call, mailed_link, set_up
 from tests.package_builder import build_package, signing_key
 from tests.providers import real_provider
-from tests.server import Running, free_port, wait_until
+from tests.server import Running, wait_until
 
 pytestmark = pytest.mark.slow
 NOTES = "com.acme.notes"
 LUA = b'local notes = mosis.storage.get("notes")\nreturn notes\n'
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
 
 
 @pytest.fixture
@@ -35,19 +29,6 @@ def portal_settings(provider: str) -> dict[str, str]:
         "OIDC_CLIENT_SECRET": "a secret: with / signs & spaces",
         "OIDC_NAME": "company",
     }
-
-
-@pytest.fixture
-def server(
-    tmp_path: Path, port: int, portal_settings: dict[str, str], browser: Chromium
-) -> Iterator[Running]:
-    found = Running(tmp_path, portal_settings, port)
-    found.start()
-    browser.base_url = found.url
-    try:
-        yield found
-    finally:
-        found.kill()
 
 
 def register(browser: Chromium, server: Running) -> None:
@@ -162,7 +143,7 @@ def test_from_an_empty_portal_to_a_downloaded_app(browser: Chromium, server: Run
     browser.press("Sign in with Company")
     browser.find("input[name=login]").send_keys("carol")
     browser.find("input[name=password]").send_keys("any")
-    browser.find("button[type=submit]").click()
+    browser.click("button[type=submit]")
     browser.press("Continue")
     browser.sees("This page needs the role reviewer.")
     browser.open("/console/")

@@ -65,6 +65,15 @@ def test_a_token_from_before_the_sign_in_opens_nothing(client: Client) -> None:
     assert thief.open("/console/", follow=False).status == 303
 
 
+@pytest.mark.parametrize("mode", ["cors", "same-origin", "no-cors"])
+def test_what_a_page_asks_for_in_the_background_sets_no_cookie(client: Client, mode: str) -> None:
+    """It could arrive after a sign-in in another tab, and replace the cookie of that session."""
+    browser, asked = Browser(client), {"Sec-Fetch-Mode": mode}
+    for path in ("/console/", "/console/events", "/console/sign-in", "/console/register"):
+        assert browser.call("GET", path, headers=asked).cookies == [], path
+    assert browser.call("GET", "/console/sign-in", headers={"Sec-Fetch-Mode": "navigate"}).cookies
+
+
 def test_the_cookie_cannot_be_read_or_stolen_over_http(tmp_path: Path, env: Context) -> None:
     from dataclasses import replace
 

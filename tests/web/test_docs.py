@@ -31,20 +31,18 @@ def test_a_problem_points_to_the_line_that_explains_it(client: Client) -> None:
         assert found, f"{code} is not explained"
 
 
-@pytest.mark.parametrize(
-    "path", sorted(portal.HERE.joinpath("docs").rglob("*.md")), ids=lambda path: path.stem
-)
-def test_every_document_is_a_page_whose_links_lead_somewhere(client: Client, path: object) -> None:
-    name = str(path).partition("/docs/")[2][:-3]
-    page = client.get(f"/docs/{name}").expect(200)
-    text = page.body.decode()
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert "<script" not in text
-    for anchor in re.findall(r'href="#([^"]+)"', text):
-        assert f'id="{anchor}"' in text, anchor
-    for target in set(re.findall(r'href="([A-Z][A-Za-z_]+)(?:#[^"]*)?"', text)):
-        client.get(f"/docs/{target}").expect(200)
+def test_every_document_is_a_page_whose_links_lead_somewhere(client: Client) -> None:
+    names = [str(path).partition("/docs/")[2][:-3] for path in (portal.HERE / "docs").rglob("*.md")]
+    for name in names:
+        page = client.get(f"/docs/{name}").expect(200)
+        text = page.body.decode()
+        assert page.headers["content-type"] == "text/html; charset=utf-8", name
+        assert "default-src 'none'" in page.headers["content-security-policy"], name
+        assert "<script" not in text, name
+        for anchor in re.findall(r'href="#([^"]+)"', text):
+            assert f'id="{anchor}"' in text, (name, anchor)
+        assert {*re.findall(r'href="([A-Z][A-Za-z_]+)(?:#[^"]*)?"', text)} <= {*names}, name
+    assert len(names) > 20
 
 
 def test_the_documents_are_searched(client: Client) -> None:

@@ -76,7 +76,7 @@ def overtaken(client: Client, statement: str, call: Callable[[], Answer]) -> tup
             deadline = time.monotonic() + 60
             while thread.is_alive() and not waits.wait(0.001):
                 assert time.monotonic() < deadline
-    thread.join(10)
+    thread.join(60)
     return answers[0], waits.is_set()
 
 
@@ -211,7 +211,7 @@ def test_no_telemetry_is_changed_by_who_was_removed_meanwhile(
             assert waits.wait(60)
             with db.write():
                 db.change(statement)
-        thread.join(10)
+        thread.join(60)
         assert answers[0].status == status, (route, answers[0].body)
         assert list(telemetry._raw.iterdump()) == before
         with db.write():

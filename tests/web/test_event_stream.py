@@ -28,12 +28,12 @@ def test_streams_hold_no_thread_and_end_with_the_event(env: Context, client: Cli
     }
     with serving(env) as server:
         streams = [
-            http.client.HTTPConnection("127.0.0.1", server.port, timeout=15) for _ in range(STREAMS)
+            http.client.HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in range(STREAMS)
         ]
         for stream in streams:
             stream.request("GET", "/v1/events", headers=head)
         wait_until(lambda: env.news.waiting(alice.id) == STREAMS, "every stream waits")
-        other = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        other = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         other.request("GET", "/livez")  # needs a thread
         assert other.getresponse().status == 200
         with db.write():

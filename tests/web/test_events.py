@@ -126,7 +126,7 @@ class Speaker:
 
     def crash(self) -> None:
         """Something that another process has done: an event written past the running portal."""
-        with sqlite3.connect(self.env.config.database_path, timeout=20) as db:
+        with sqlite3.connect(self.env.config.database_path, timeout=60) as db:
             db.execute(
                 "INSERT INTO events (id, developer_id, kind, package_id, version, created_at) VALUES"
                 " (hex(randomblob(16)), ?, 'version.published', 'com.acme.notes', '1.0.0', ?)",

@@ -179,13 +179,13 @@ def test_what_runs_already_is_distinguished_from_what_is_done(client: Client, en
                 pool.submit(client.post, "/v1/apps", NOTES, as_=alice, headers=with_key())
                 for _ in range(2)
             ]
-            done, waits = wait(both, 10, FIRST_COMPLETED)
+            done, waits = wait(both, 60, FIRST_COMPLETED)
             assert len(waits) == 1
             assert (
                 done.pop().result().expect(409, "idempotency_in_progress").headers["retry-after"]
                 == "1"
             )
-        assert waits.pop().result(10).status == 201
+        assert waits.pop().result(60).status == 201
 
 
 def test_of_two_processes_the_slower_one_changes_nothing(client: Client, env: Context) -> None:
@@ -200,7 +200,7 @@ def test_of_two_processes_the_slower_one_changes_nothing(client: Client, env: Co
         real = Connection.held.__get__(db)
 
         def held() -> Any:
-            barrier.wait(10)
+            barrier.wait(60)
             return real()
 
         db.held = held  # type: ignore[method-assign]
@@ -242,7 +242,7 @@ def test_held_writes_are_one_transaction(env: Context) -> None:
 def _post(
     server: Running, path: str, body: dict[str, Any], token: str = "", key: str = ""
 ) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     headers = {"Content-Type": "application/json"}
     headers |= {"Authorization": f"Bearer {token}"} if token else {}
     headers |= {"Idempotency-Key": key} if key else {}
@@ -264,8 +264,8 @@ def test_killed_in_between_it_is_still_done_once(tmp_path: Path, least: int) -> 
         outcomes: Counter[str] = Counter()
         cycles = 0
         while cycles < least or (
-            not outcomes["answered"] and cycles < 20
-        ):  # on a busy machine nothing may be answered for a while
+            not (outcomes["answered"] and outcomes["cut off"]) and cycles < 20
+        ):  # on a busy machine nothing may be answered for a while, or everything
             cycle, cycles = cycles, cycles + 1
             body = {"name": f"cycle {cycle}", "scopes": ["apps:read"]}
             answers: list[tuple[int, bytes]] = []
@@ -286,7 +286,7 @@ def test_killed_in_between_it_is_still_done_once(tmp_path: Path, least: int) -> 
             time.sleep(0.02 * cycle if cycle < 6 else 0.1 * (cycle % 20))
             server.kill()
             for thread in threads:
-                thread.join(15)
+                thread.join(60)
             server.start()
             status, again = _post(server, "/v1/keys", body, token, f"key {cycle}")
             assert status == 201

@@ -334,7 +334,7 @@ def scanner(*names: str) -> Iterator[tuple[str, dict[str, ec.EllipticCurvePrivat
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/keys", keys_of, asked
         server.shutdown()
-        thread.join(10)
+        thread.join(60)
 
 
 def pem(key: ec.EllipticCurvePrivateKey) -> str:

@@ -197,9 +197,9 @@ def test_the_server_tells_of_its_threads_and_of_what_it_refused(tmp_path: Path) 
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(
                 urllib.request.Request(server.url + "/v1/apps/x/versions", b"x", method="POST"),
-                timeout=5,
+                timeout=60,
             )
-        with urllib.request.urlopen(server.url + "/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(server.url + "/metrics", timeout=60) as answer:
             assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
             read = figures(answer.read().decode())
         assert server.stop() == 0

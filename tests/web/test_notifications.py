@@ -18,6 +18,7 @@ from mosis.outbound.mail import Mailer
 from mosis.people import email_tokens
 from mosis.people.personal_data import EXPORTED
 from tests.client import PASSWORD, Account, Client
+from tests.server import free_port
 
 NOTES = "com.acme.notes"
 
@@ -120,7 +121,7 @@ class Mailbox:
         from aiosmtpd.controller import Controller
 
         self.taken: list[Any] = []
-        self.controller = Controller(self, hostname="127.0.0.1", port=0)
+        self.controller = Controller(self, hostname="127.0.0.1", port=free_port(), ready_timeout=60)
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         self.taken.append(envelope)
@@ -129,9 +130,6 @@ class Mailbox:
 
 def test_a_real_server_takes_it(tmp_path: Path) -> None:
     mailbox = Mailbox()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        mailbox.controller.port = probe.getsockname()[1]
     mailbox.controller.start()
     try:
         mailer = Mailer(

@@ -51,7 +51,7 @@ def test_every_public_address_answers_pipelined_requests_in_order(world: World, 
             for method in ASKED
         ]
         end = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        with socket.create_connection(("127.0.0.1", port), 20) as wire:
+        with socket.create_connection(("127.0.0.1", port), 60) as wire:
             wire.sendall(("\r\n".join(lines) + "\r\n" + end).encode())
             stream = Answered(b"".join(iter(lambda: wire.recv(1 << 16), b"")))
         answers = []

@@ -491,7 +491,7 @@ def test_no_job_is_queued_without_a_plan(client: Client, alice: Account) -> None
 
 def _advance_in_a_process(config: Config, now: float, begin: Any) -> None:
     env = make_context(config, Clock(lambda: now), CHEAP)
-    begin.wait(20)
+    begin.wait(60)
     for _ in range(3):
         rollout_health.advance(env)
     env.close()

@@ -8,7 +8,6 @@ import json
 import resource
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +19,12 @@ from mosis.notifications import webhooks
 from mosis.outbound import http as outside
 from tests.client import Account, Answer, Client
 from tests.conftest import FakeClock
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delivery may take long: this machine may be busy."""
+    monkeypatch.setattr(outside, "WHOLE_SECONDS", 60.0)
 
 
 class Receiver:
@@ -284,27 +289,32 @@ def test_a_redirect_is_not_followed(client: Client, alice: Account, receiver: Re
 
 
 @pytest.mark.parametrize("bad", ["silent", "drip in the head", "drip in the body"])
-def test_a_receiver_that_hangs_is_left_after_five_seconds(
-    client: Client, alice: Account, receiver: Receiver, bad: str
+def test_a_receiver_that_hangs_is_left(
+    client: Client,
+    alice: Account,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    bad: str,
 ) -> None:
+    left = threading.Event()
+    monkeypatch.setattr(outside, "WHOLE_SECONDS", 5.0 if bad == "drip in the body" else 0.5)
+
     def hang(handler: Any) -> None:
         if bad == "drip in the body":
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         try:
-            for _ in range(30):
+            while not left.wait(0.1):
                 if bad != "silent":
                     handler.wfile.write(b"H" if bad == "drip in the head" else b"x")
                     handler.wfile.flush()
-                time.sleep(0.5)
         except OSError:
             pass
 
     receiver.answer = hang
     made = hook(client, alice, receiver)
     happen(client, alice)
-    begun = time.monotonic()
     client.work()
-    assert time.monotonic() - begun < 14  # the receiver hangs for 15
+    left.set()
     [delivery] = log(client, alice, made)
     if bad == "drip in the body":
         assert (delivery["state"], delivery["status"]) == (
@@ -312,7 +322,7 @@ def test_a_receiver_that_hangs_is_left_after_five_seconds(
             200,
         )  # the receiver has answered
     else:
-        assert delivery["error"] == "took longer than 5 seconds"
+        assert delivery["error"] == "took longer than 0.5 seconds"
 
 
 def test_an_answer_of_100_mb_is_not_read(

@@ -1,5 +1,4 @@
-"""`portal.py demo`: an example catalogue in a portal without apps, made by the functions that serve
-real requests."""
+"""`portal.py demo`: an example catalogue, made by the functions that serve real requests."""
 
 import colorsys
 import io
@@ -45,17 +44,12 @@ _PERMISSIONS = {
 
 def fill(env: Context, apps_count: int = APPS, worker: Worker | None = None) -> str:
     """Create developers, apps, versions and downloads, the same for every portal. Returns a
-    summary.
-
-    Raises Conflict if the portal has apps, or had a demo.
-    """
+    summary. Raises Conflict if the portal has apps, or had a demo."""
     db, rng, password = env.db.connection(), random.Random(20), secrets.token_urlsafe(12)  # noqa: S311
-    if db.value(
-        "SELECT 1 FROM apps UNION SELECT 1 FROM developers WHERE email LIKE '%@demo.example'"
-    ):
-        raise Conflict(
-            "invalid_state", "This portal has apps already; the demo only fills one without."
-        )
+    sql = "SELECT 1 FROM apps UNION SELECT 1 FROM developers WHERE email LIKE '%@demo.example'"
+    if db.value(sql):
+        detail = "This portal has apps already; the demo only fills one without."
+        raise Conflict("invalid_state", detail)
     password_hash = passwords.make_hash(password, env.password_cost)
     reviewer = _account(db, "reviewer@demo.example", "Rita Review", password_hash, "reviewer")
     makers = [_maker(db, name, password_hash) for name in _DEVELOPERS]

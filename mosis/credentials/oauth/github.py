@@ -19,8 +19,7 @@ from mosis.credentials.oauth.provider import (
 
 
 class GitHub(Provider):
-    """`url` is where users sign in, `api` where /user and /user/emails are. The issuer of its
-    subjects is `url`."""
+    """`url` is where users sign in and the issuer of subjects; `api` has /user and /user/emails."""
 
     def __init__(
         self, name: str, url: str, api: str, client_id: str, client_secret: str, clock: Clock
@@ -84,8 +83,7 @@ class GitHub(Provider):
 
 
 def _best(emails: list[Any]) -> tuple[Any, bool]:
-    """The address to use and whether it is verified: the primary one if it is verified, otherwise
-    another verified one."""
+    """The address to use, and whether it is verified: verified ones first, then the primary."""
     known = [each for each in emails if isinstance(each, dict)]
     known.sort(
         key=lambda each: (each.get("verified") is True, each.get("primary") is True), reverse=True

@@ -1,5 +1,4 @@
-"""OpenID Connect providers: discovery, keys, and validation of the ID token as in OpenID Connect
-Core 1.0, section 3.1.3.7."""
+"""OpenID Connect providers: discovery, keys, and validation of ID tokens (Core 1.0, 3.1.3.7)."""
 
 from typing import Any
 
@@ -94,10 +93,8 @@ class OpenID(Provider):
 
     def metadata(self) -> dict[str, Any]:
         """The issuer's metadata (OpenID Connect Discovery 1.0, section 4), cached for an hour.
-
         Raises Unavailable, also for metadata of another issuer and for endpoints that lead from
-        https to http.
-        """
+        https to http."""
         now = self.clock.time()
         if not self._is_fresh(now):
             reply = self.ask(self.issuer.rstrip("/") + "/.well-known/openid-configuration")
@@ -139,8 +136,7 @@ class OpenID(Provider):
         return {name: value for name, value in claims.items() if value not in (None, "")}
 
     def _key(self, kid: Any, algorithm: str) -> Any:
-        """The issuer's key with this id for this algorithm; unknown keys are requested from the
-        issuer. Raises jwt.PyJWTError."""
+        """The issuer's key of this id and algorithm, maybe requested. Raises jwt.PyJWTError."""
         import jwt
 
         now = self.clock.time()

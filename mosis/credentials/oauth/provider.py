@@ -73,8 +73,7 @@ class Profile:
 
 
 def ties(secret: str, browser: str) -> AuthorizationState:
-    """The state of the sign-in that this browser started. `secret` is the portal's, `browser` the
-    random text in its cookie."""
+    """The state of this browser's sign-in, from the portal's secret and the text in its cookie."""
     state, nonce, verifier = (
         _text(
             hmac.new(
@@ -164,8 +163,7 @@ class Provider:
     def exchange(
         self, endpoint: str, form: dict[str, str], headers: dict[str, str]
     ) -> dict[str, Any]:
-        """The tokens for a code (RFC 6749, 4.1.3 to 5.2). GitHub sends errors with status 200, so
-        the member `error` decides."""
+        """The tokens for a code (RFC 6749, 4.1.3 to 5.2); GitHub sends errors with status 200."""
         reply = self.ask(
             endpoint, form={"grant_type": "authorization_code", **form}, headers=headers
         )
@@ -185,30 +183,23 @@ class Provider:
     def unavailable(self, why: str) -> PortalError:
         """`provider_unavailable`, with the reason in the log."""
         log.warning("provider unavailable", extra={"provider": self.name, "why": why[:300]})
-        return Unavailable(
-            "provider_unavailable",
-            f"Signing in with {self.name} is not possible at the moment; try again soon.",
-            retry_after_seconds=REST_SECONDS,
-        )
+        detail = f"Signing in with {self.name} is not possible at the moment; try again soon."
+        return Unavailable("provider_unavailable", detail, retry_after_seconds=REST_SECONDS)
 
     def refused(self, error: Any) -> PortalError:
-        """The provider's error as ours; its description is not repeated, because anybody can put
-        one into a link."""
+        """The provider's error as ours, without its text: anybody can put one into a link."""
         word = error if isinstance(error, str) and error in _ERRORS else "other"
         if word in ("server_error", "temporarily_unavailable"):
             return self.unavailable(word)
         log.warning("provider refused", extra={"provider": self.name, "error": word})
-        return Denied(
-            "provider_refused", f"{self.name} refused the sign-in ({word}).", provider_error=word
-        )
+        detail = f"{self.name} refused the sign-in ({word})."
+        return Denied("provider_refused", detail, provider_error=word)
 
     def untrusted(self, why: str) -> PortalError:
         """`provider_answer_invalid`; the reason, in our own words, is in the log too."""
         log.warning("provider answer invalid", extra={"provider": self.name, "why": why[:300]})
-        return Denied(
-            "provider_answer_invalid",
-            f"The response of {self.name} could not be verified: {why[:300]}. Start again.",
-        )
+        detail = f"The response of {self.name} could not be verified: {why[:300]}. Start again."
+        return Denied("provider_answer_invalid", detail)
 
 
 def extended(endpoint: str, parameters: dict[str, str]) -> str:

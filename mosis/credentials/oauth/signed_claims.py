@@ -48,8 +48,7 @@ def signed_claims(token: Any, key_of: Callable[[Any, str], Any]) -> dict[str, An
 
 
 def read_unsigned(token: Any) -> dict[str, Any]:
-    """The claims of a token before its signature is verified, to find its issuer. Raises
-    NotTrusted."""
+    """The claims of a token, not verified yet, to find its issuer. Raises NotTrusted."""
     import jwt
 
     if not isinstance(token, str) or not token.isascii() or token.count(".") != 2:

@@ -80,11 +80,8 @@ class TrustedIssuer(OpenID):
         return found
 
     def unavailable(self, why: str) -> PortalError:
-        return Unavailable(
-            "provider_unavailable",
-            f"The issuer {self.issuer[:200]} cannot be asked for its keys: it {why[:200]}.",
-            retry_after_seconds=REST_SECONDS,
-        )
+        detail = f"The issuer {self.issuer[:200]} cannot be asked for its keys: it {why[:200]}."
+        return Unavailable("provider_unavailable", detail, retry_after_seconds=REST_SECONDS)
 
     def fetch_keys(self) -> None:
         """Ask the issuer for its keys. Raises Unavailable `provider_unavailable`."""
@@ -170,17 +167,11 @@ class TrustedIssuers:
             self._paused = {each: until for each, until in self._paused.items() if until > begun}
             pause = self._paused.get(account, begun) - begun
             if pause > 0:
-                raise Unavailable(
-                    "provider_unavailable",
-                    "An issuer of this account was slow to answer; try again later.",
-                    retry_after_seconds=ceil(pause),
-                )
+                detail = "An issuer of this account was slow to answer; try again later."
+                raise Unavailable("provider_unavailable", detail, retry_after_seconds=ceil(pause))
             if account in self._asking or len(self._asking) >= AT_ONCE:
-                raise Unavailable(
-                    "provider_unavailable",
-                    "Other issuers are being asked for their keys; try again in a moment.",
-                    retry_after_seconds=REST_SECONDS,
-                )
+                detail = "Other issuers are being asked for their keys; try again in a moment."
+                raise Unavailable("provider_unavailable", detail, retry_after_seconds=REST_SECONDS)
             self._asking.add(account)
         try:
             yield

@@ -103,8 +103,7 @@ def request_upload(env: Context) -> None:
 
 
 def upload_secrets(env: Context) -> None:
-    """Store the secrets in the bucket, unless its newest ones are the same. Older ones stay. Raises
-    BackupError."""
+    """Store the secrets in the bucket, beside older ones, if they are new. Raises BackupError."""
     bucket = open_recovery(env.config)
     if bucket is None:
         return

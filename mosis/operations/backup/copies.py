@@ -1,5 +1,4 @@
-"""Copies of the database made while the portal runs, and of what Litestream does not copy:
-telemetry and the secrets."""
+"""Copies, while the portal runs, of the database, and of telemetry and secrets."""
 
 import logging
 import os
@@ -96,11 +95,8 @@ def request_copy(db: Connection, actor: str) -> str:
     """Queue the job that makes a copy; the id of the job, which may already be waiting."""
     with db.write():
         job = jobs.add(db, "copy_database", unique_key="copy_database", actor=actor)
-        return job or str(
-            db.value(
-                "SELECT id FROM jobs WHERE unique_key = 'copy_database' AND state IN ('waiting', 'running')"
-            )
-        )
+        sql = "SELECT id FROM jobs WHERE unique_key = 'copy_database' AND state IN ('waiting', 'running')"
+        return job or str(db.value(sql))
 
 
 def make_by_job(env: Context, actor: str | None = None) -> None:
@@ -156,8 +152,7 @@ def copy_secrets(env: Context) -> None:
 
 
 def restore_missing_secrets(config: Config, folder: Path | None = None) -> list[str]:
-    """Restore the secrets that the data folder lacks, from this folder or BACKUPS_DIR/secrets;
-    their names."""
+    """Restore secrets that the data folder lacks, from here or BACKUPS_DIR/secrets; their names."""
     folder = folder or (config.backups_dir / "secrets" if config.backups_dir else None)
     if folder is None or not folder.is_dir():
         return []

@@ -31,8 +31,7 @@ WAIT_SECONDS = 20  # how long a portal that has just started may take to create 
 
 @dataclass(frozen=True)
 class Drill:
-    """The result of a drill. `lost`: rows per table that are in the database and not in the
-    replica."""
+    """The result of a drill; `lost`: rows per table that the replica lacks."""
 
     seconds: float
     size_bytes: int
@@ -152,10 +151,8 @@ def request_drill(db: Connection) -> None:
 
 def last_drill(db: Connection) -> dict[str, Any] | None:
     """The result of the last scheduled drill, with `at`; None if there was none."""
-    row = db.one(
-        "SELECT at, details FROM audit WHERE action = 'backup.drill' ORDER BY number DESC LIMIT 1",
-        into=None,
-    )
+    sql = "SELECT at, details FROM audit WHERE action = 'backup.drill' ORDER BY number DESC LIMIT 1"
+    row = db.one(sql, into=None)
     return None if row is None else {"at": row[0], **json.loads(row[1])}
 
 
@@ -212,8 +209,7 @@ def _object_faults(files: BucketFiles, package: Packed, path: Path) -> list[str]
 
 
 def _lost(restored: Connection, here: Path) -> dict[str, int]:
-    """The number of rows per table that are in `here` and not in the restored database, by primary
-    key."""
+    """The number of rows per table of `here` that the restored database lacks, by primary key."""
     restored.change("ATTACH DATABASE ? AS here", str(here))
     lost = {}
     tables = restored.all(
@@ -221,16 +217,11 @@ def _lost(restored: Connection, here: Path) -> dict[str, int]:
         " ESCAPE '!' AND name NOT LIKE '!_%' ESCAPE '!' AND name NOT LIKE 'listing_words%' ORDER BY name"
     )
     for (table,) in tables:
-        keys = [
-            name
-            for (name,) in restored.all(
-                "SELECT name FROM pragma_table_info(?, 'here') WHERE pk > 0 ORDER BY pk", table
-            )
-        ]
+        sql = "SELECT name FROM pragma_table_info(?, 'here') WHERE pk > 0 ORDER BY pk"
+        keys = [name for (name,) in restored.all(sql, table)]
         listed = ", ".join(keys) or "rowid"
-        count = restored.value(
-            f"SELECT count(*) FROM (SELECT {listed} FROM here.{table} EXCEPT SELECT {listed} FROM main.{table})"
-        )
+        sql = f"SELECT count(*) FROM (SELECT {listed} FROM here.{table} EXCEPT SELECT {listed} FROM main.{table})"
+        count = restored.value(sql)
         if count:
             lost[table] = int(count)
     return lost

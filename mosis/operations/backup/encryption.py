@@ -82,9 +82,8 @@ def _secret_of(key: str, purpose: str, header: bytes) -> bytes:
         raise DamagedObject("it is not an encrypted backup of this portal, or is cut off")
     version, parameters = header[len(MAGIC)], header[len(MAGIC) + 1 :][:3]
     if version != VERSION:
-        raise DamagedObject(
-            f"it has format {version}, this program reads {VERSION}: use a newer one"
-        )
+        detail = f"it has format {version}, this program reads {VERSION}: use a newer one"
+        raise DamagedObject(detail)
     body, checksum = header[:-CHECKSUM], header[-CHECKSUM:]
     if not hmac.compare_digest(_checksum(body, purpose), checksum):
         raise DamagedObject("its header is damaged, or it has another purpose than its name says")
@@ -94,9 +93,8 @@ def _secret_of(key: str, purpose: str, header: bytes) -> bytes:
     salt, check = body[-SALT - CHECK : -CHECK], body[-CHECK:]
     secret, expected = _derived(key, parameters, salt)
     if not hmac.compare_digest(check, expected):
-        raise WrongKey(
-            "BACKUP_KEY is not the key with which the backup was encrypted: set the former one"
-        )
+        detail = "BACKUP_KEY is not the key with which the backup was encrypted: set the former one"
+        raise WrongKey(detail)
     return secret
 
 

@@ -29,8 +29,7 @@ PIECE = 1 << 20  # bytes of a file that are read at a time
 
 
 class RecoveryBucket:
-    """The encrypted objects of a portal. Each method raises BackupError if the bucket does not
-    answer, WrongKey, or DamagedObject."""
+    """The encrypted objects of a portal. Methods raise BackupError, WrongKey or DamagedObject."""
 
     def __init__(self, bucket: Bucket, key: str) -> None:
         self.bucket = bucket
@@ -44,8 +43,7 @@ class RecoveryBucket:
         return sorted(numbered, key=_number, reverse=True)
 
     def newest_secrets(self) -> dict[str, bytes] | None:
-        """The newest secrets that can be read, by name; None if there are none. A damaged object is
-        logged, and the one before it is taken."""
+        """The newest readable secrets by name, or None; damaged objects are logged."""
         damage: BackupError | None = None
         for stored in self.index("secrets"):
             try:

@@ -98,9 +98,8 @@ def restore(
     process may have open. Raises BackupError, and then nothing has changed."""
     litestream, at = Litestream(config), None if at is None else moment(at)
     if source is None and not litestream.wanted:
-        raise BackupError(
-            "there is no replica: set BACKUPS_DIR or BACKUP_URL as they were when it was made, or --from a copy"
-        )
+        detail = "there is no replica: set BACKUPS_DIR or BACKUP_URL as they were when it was made, or --from a copy"
+        raise BackupError(detail)
     if to is not None:
         target = to / "portal.db"
         if target.exists():
@@ -109,9 +108,8 @@ def restore(
     lock = litestream.hold()
     try:
         if in_use(config.database_path):
-            raise BackupError(
-                f"somebody has {config.database_path} open: stop the portal, and `portal.py worker` where it runs"
-            )
+            detail = f"somebody has {config.database_path} open: stop the portal, and `portal.py worker` where it runs"
+            raise BackupError(detail)
         fresh = config.database_path.with_name(f"{config.database_path.name}.restored")
         found = _fetched(litestream, fresh, at, source)
         try:
@@ -159,9 +157,8 @@ def _copied(source: Path, target: Path) -> None:
     """An earlier copy, or a database that an earlier restore renamed, including the content of its WAL."""
     database = source / "portal.db" if source.is_dir() else source
     if not has_tables(database):
-        raise BackupError(
-            f"{database} is no database: name the folder of a copy, or a file such as portal.db.before-restore-TIME"
-        )
+        detail = f"{database} is no database: name the folder of a copy, or a file such as portal.db.before-restore-TIME"
+        raise BackupError(detail)
     if in_use(database):
         raise BackupError(f"somebody has {database} open: a copy of it would be damaged")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -190,9 +187,8 @@ def _put_aside(database: Path) -> list[Path]:
 def _whole(path: Path) -> Restored:
     """Raises BackupError if the restored database is damaged."""
     if found := faults(path):
-        raise BackupError(
-            f"what was restored is damaged: {found[0]}. Try --at with an earlier moment, or --from with a copy"
-        )
+        detail = f"what was restored is damaged: {found[0]}. Try --at with an earlier moment, or --from with a copy"
+        raise BackupError(detail)
     with open_checked(path, check=False) as db:
         return Restored(
             path,

@@ -1,5 +1,4 @@
-"""Images must have the format of their name, as libpng, libjpeg, libwebp and stb_image read it:
-PNG, JPEG, WebP, TGA."""
+"""Images must be PNG, JPEG, WebP or TGA, as named, for libpng, libjpeg, libwebp, stb_image."""
 
 import struct
 import zlib
@@ -113,8 +112,7 @@ def _webp_frame(body: bytes, width: int, height: int) -> None:
 
 
 def _tga(content: bytes) -> tuple[int, int, int]:
-    """Truevision TGA 2.0 as stb_image reads it: the format has no magic number, so the header must
-    be plausible and the pixels complete."""
+    """Truevision TGA 2.0 as stb_image reads it, without magic number: all must fit."""
     (id_length, has_map, kind, _, map_length, map_bits, _, _, width, height, bits, _) = (
         struct.unpack_from("<BBBHHBHHHHBB", content)
     )

@@ -83,8 +83,7 @@ def _permissions(manifest: Mapping[str, Any], contents: Contents) -> Iterator[Fi
 
 
 def warm_up() -> None:
-    """Load everything that would be loaded at first use, so that the process opens no file
-    afterwards."""
+    """Load everything that is loaded at first use, so that no file is opened afterwards."""
     contents = Contents(frozenset(), {})
     for name, sample in (
         ("a.rml", b"<rml/>"),

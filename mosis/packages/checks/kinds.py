@@ -12,8 +12,7 @@ from mosis.records import dataclass
 
 @dataclass
 class Contents:
-    """The package under check: names of its files, its manifest, and the permissions that the files
-    were found to use."""
+    """The package under check: file names, manifest, and the permissions found to be used."""
 
     names: frozenset[str]
     manifest: Mapping[str, Any]
@@ -55,8 +54,7 @@ def shown(text: str, longest: int = 60) -> str:
 
 
 def beside(path: str, reference: str) -> str:
-    """The file of the archive that a reference in another file names; "/" begins at the archive's
-    root."""
+    """The file of the archive that a reference in another one names; "/" is the archive's root."""
     return posixpath.normpath(
         reference.lstrip("/")
         if reference.startswith("/")

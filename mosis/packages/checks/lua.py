@@ -1,5 +1,4 @@
-"""Lua scripts: compiled as source text by Lua 5.4, never run; what a script uses is found from its
-tokens, for the reviewer."""
+"""Lua scripts: compiled by Lua 5.4, never run; what they use is found from their tokens."""
 
 import re
 from collections.abc import Iterator
@@ -48,8 +47,7 @@ Word = tuple[str, str, int]  # kind, word, line
 
 
 def check(path: str, content: bytes, contents: Contents, first_line: int = 1) -> Iterator[Finding]:
-    """What is wrong with a script, and what a reviewer should look at. `first_line`: where it
-    begins in its file."""
+    """What is wrong with a script, or worth a look; `first_line`: where it begins in its file."""
     source = content.removeprefix(b"\xef\xbb\xbf")
     if source.startswith(b"#") and path.lower().endswith(".lua"):
         source = _FIRST_LINE.sub(b"", source, count=1)
@@ -66,8 +64,7 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
 
 
 def look(path: str, source: str, contents: Contents, first_line: int = 1) -> Iterator[Finding]:
-    """What a script uses: one finding for each name, at its first occurrence; permissions are added
-    to `contents`."""
+    """What a script uses: a finding per name, at its first use; permissions go to `contents`."""
     words = [*_words(_LINE_END.sub("\n", source), first_line), *[("end", "", 0)] * 4]
     seen: set[str] = set()
     for number, (kind, _, _) in enumerate(words):
@@ -97,8 +94,7 @@ def _words(source: str, first_line: int) -> Iterator[Word]:
 
 
 def _is_own_name(words: list[Word], number: int) -> bool:
-    """Whether a name is a field or is defined here, and not the global. A name after `_G.` is the
-    global."""
+    """Whether a name is a field or defined here, not the global (as one after `_G.` is)."""
     before, after = words[number - 1][:2] if number else ("", ""), words[number + 1][:2]
     if before in (("mark", "."), ("mark", ":")):
         return number < 2 or words[number - 2][:2] != ("name", "_G")
@@ -127,8 +123,7 @@ def _uses(path: str, words: list[Word], number: int, contents: Contents) -> Iter
 
 
 def _members(words: list[Word], number: int) -> list[str]:
-    """The fields accessed of the name at this place, `.a.b` or `["a"]["b"]`: at most two, none if
-    they are computed."""
+    """The fields accessed of the name here, `.a.b` or `["a"]["b"]`: two at most, not computed."""
     members: list[str] = []
     at = number + 1
     while len(members) < 2:
@@ -157,12 +152,8 @@ def _required(path: str, words: list[Word], number: int, contents: Contents) -> 
         case [("text", name), *_] | [("mark", "("), ("text", name), ("mark", ")")]:
             pass
         case _:
-            yield warning(
-                "require_missing",
-                "It requires a module whose name is computed at run time.",
-                path,
-                line,
-            )
+            detail = "It requires a module whose name is computed at run time."
+            yield warning("require_missing", detail, path, line)
             return
     module, *members = name.split(".")
     if name in DANGEROUS:
@@ -175,12 +166,8 @@ def _required(path: str, words: list[Word], number: int, contents: Contents) -> 
     elif module == "mosis" and members:
         _permission(path, members[:2], line, contents)
     elif module not in BUILT_IN and not _is_in(contents, name):
-        yield warning(
-            "require_missing",
-            f"It requires {name[:100]!r}, which is not in the package.",
-            path,
-            line,
-        )
+        detail = f"It requires {name[:100]!r}, which is not in the package."
+        yield warning("require_missing", detail, path, line)
 
 
 def _is_in(contents: Contents, name: str) -> bool:
@@ -196,12 +183,8 @@ def _dangerous(path: str, name: str, line: int) -> Finding:
 
 
 def _indirect(path: str, name: str, line: int) -> Finding:
-    return info(
-        "lua_indirect",
-        f"It reaches what it uses through {name}, so it cannot be determined what it uses.",
-        path,
-        line,
-    )
+    detail = f"It reaches what it uses through {name}, so it cannot be determined what it uses."
+    return info("lua_indirect", detail, path, line)
 
 
 def _located(message: bytes, first_line: int) -> tuple[int, str]:
@@ -218,8 +201,7 @@ def _located(message: bytes, first_line: int) -> tuple[int, str]:
 
 @cache
 def _compile() -> Any:
-    """Lua's own `load`, for text only. The script cannot reach Python, and the compiled function is
-    discarded."""
+    """Lua's own `load`, for text only, without access to Python; the function is discarded."""
     runtime = lua54.LuaRuntime(
         register_eval=False, register_builtins=False, encoding=None, unpack_returned_tuples=True
     )

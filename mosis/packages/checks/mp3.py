@@ -28,8 +28,7 @@ _FREE_FRAME = 4608  # bytes of the longest free-format frame that is searched fo
 
 
 def read(content: bytes) -> tuple[int, int]:
-    """The number of bytes that are not part of the sound, after its end and before or within it.
-    Raises Broken, struct.error."""
+    """The number of bytes that are not part of the sound. Raises Broken, struct.error."""
     end = _without_tags_at_end(content)
     solid = len(content[:end].rstrip(b"\0"))
     at = _first_frame(content, end, solid)
@@ -88,8 +87,7 @@ def _length(head: int) -> int:
 
 
 def _free_length(content: bytes, at: int, end: int) -> int:
-    """The number of bytes of a free-format frame without padding: up to the next header of its
-    kind; 0 without one."""
+    """The bytes of a free-format frame without padding, up to the next header; 0 without one."""
     first = _header(content, at)
     for found in _SYNC.finditer(content, at + 4, min(at + _FREE_FRAME, end)):
         if _is_like(_header(content, found.start()), first):
@@ -98,8 +96,7 @@ def _free_length(content: bytes, at: int, end: int) -> int:
 
 
 def _is_frame(content: bytes, at: int, end: int, solid: int) -> bool:
-    """Whether a frame begins here that is followed by one of its kind, or by zeros (from `solid`)
-    and the end."""
+    """Whether a frame begins here, followed by one of its kind or by zeros from `solid` on."""
     head = _header(content, at)
     if not _is_head(head):
         return False

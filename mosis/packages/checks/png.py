@@ -32,8 +32,7 @@ _PASSES = (
 
 
 def read(content: bytes) -> tuple[int, int, int]:
-    """Width, height, and the number of bytes that are not part of the image. Raises Broken,
-    struct.error, zlib.error."""
+    """Width, height, and the number of surplus bytes. Raises Broken, struct.error, zlib.error."""
     if not content.startswith(SIGNATURE):
         raise Broken("it does not have the header of one")
     image = _Image()
@@ -112,9 +111,8 @@ class _Image:
 
     def _transparency(self, body: bytes) -> None:
         if self.data or self.colour in (4, 6):
-            raise Broken(
-                "its transparency (tRNS) stands after the pixels or beside an alpha channel"
-            )
+            detail = "its transparency (tRNS) stands after the pixels or beside an alpha channel"
+            raise Broken(detail)
         fits = (
             len(body) <= self.palette
             if self.colour == 3
@@ -124,8 +122,7 @@ class _Image:
             raise Broken("its transparency (tRNS) does not fit the palette or colours before it")
 
     def surplus(self) -> int:
-        """Decompress the pixels in small steps, so that little memory is used. Returns the number
-        of bytes that are not pixels."""
+        """Decompress the pixels in small steps, for little memory; the number of surplus bytes."""
         rows = list(self._rows())
         expected = sum(count * size for count, size in rows)
         inflate, size, spare, ended = zlib.decompressobj(), 0, self.late, False

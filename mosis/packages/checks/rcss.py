@@ -32,12 +32,8 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as trouble:
-        yield error(
-            "rcss_malformed",
-            f"It is not UTF-8 at byte {trouble.start}; save it as UTF-8.",
-            path,
-            content.count(b"\n", 0, trouble.start) + 1,
-        )
+        detail = f"It is not UTF-8 at byte {trouble.start}; save it as UTF-8."
+        yield error("rcss_malformed", detail, path, content.count(b"\n", 0, trouble.start) + 1)
         return
     if tinycss2 is None:
         return
@@ -45,12 +41,8 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
     values = tinycss2.parse_component_value_list(text + "\n}", skip_comments=True)
     # a surplus brace is reported only if everything before it is closed
     if not values or values[-1].type != "error" or values[-1].kind != "}":
-        yield error(
-            "rcss_malformed",
-            "A block, bracket, comment or text is not closed at the end.",
-            path,
-            text.count("\n") + 1,
-        )
+        detail = "A block, bracket, comment or text is not closed at the end."
+        yield error("rcss_malformed", detail, path, text.count("\n") + 1)
         return
     try:
         sheet = tinycss2.parse_stylesheet(values[:-1], skip_comments=True, skip_whitespace=True)
@@ -130,8 +122,7 @@ def _sprites(path: str, rule: Any, contents: Contents) -> Iterator[Finding]:
 
 
 def _split(tokens: list[Any], mark: str) -> Iterator[list[Any]]:
-    """The parts of a list between these separators, without spaces and comments; empty ones are
-    left out."""
+    """The non-empty parts of a list between these separators, without spaces and comments."""
     pieces: list[list[Any]] = [[]]
     for each in tokens:
         if each.type == "literal" and each.value == mark:
@@ -147,12 +138,8 @@ def _values(path: str, values: list[Any], node: Any, contents: Contents) -> Iter
     for found in _NAME.finditer(tinycss2.serialize(values)):
         name = found[1] or found[2]
         if name and _FILE.fullmatch(name) and beside(path, name) not in contents.names:
-            yield warning(
-                "reference_missing",
-                f"{beside(path, name)[:256]!r} is not in the package.",
-                path,
-                node.source_line,
-            )
+            detail = f"{beside(path, name)[:256]!r} is not in the package."
+            yield warning("reference_missing", detail, path, node.source_line)
 
 
 def _errors(values: list[Any]) -> Iterator[Any]:

@@ -38,8 +38,7 @@ _TEMPLATE_WHOLE = re.compile(
 
 
 def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
-    """What is wrong with a document, and what a reviewer should look at. Nothing outside it is
-    read."""
+    """What is wrong with a document, or worth a look. Nothing outside it is read."""
     if problem := _unreadable_bytes(content):
         yield error("rml_malformed", problem[0], path, problem[1])
         return
@@ -178,8 +177,7 @@ class _Document:
 
 
 def decode_entities(text: str) -> str:
-    """As RmlUi's StringUtilities::DecodeRml, which leaves unknown entities unchanged; invalid
-    characters become empty."""
+    """As RmlUi's StringUtilities::DecodeRml: unknown entities stay, invalid characters go."""
 
     def character(found: re.Match[str]) -> str:
         if found[1]:

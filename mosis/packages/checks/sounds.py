@@ -42,8 +42,7 @@ def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
 
 
 def _ogg(content: bytes) -> tuple[int, int]:
-    """Pages of one or more streams, at least one of audio. Data between pages is skipped, as by
-    libogg."""
+    """Pages of streams, one of audio at least; data between pages is skipped, as by libogg."""
     at = damaged = 0
     sound = False
     while at < len(content):
@@ -71,8 +70,7 @@ def _ogg(content: bytes) -> tuple[int, int]:
 
 
 def _has_checksum(page: bytes) -> bool:
-    """Whether the checksum of a page is correct: CRC-32 with bits in reverse order to that of zlib,
-    without its complements."""
+    """Whether a page's checksum is correct: a CRC-32 of reversed bits without complements."""
     plain = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
     crc = zlib.crc32(plain, 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{crc:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")
@@ -83,9 +81,8 @@ def _wav(content: bytes) -> tuple[int, int]:
     written into a pipe, means up to the end."""
     riff, size, kind = struct.unpack_from("<4sI4s", content)
     if riff in (b"RF64", b"BW64", b"RIFX"):
-        raise Broken(
-            f"it is {riff.decode()}, which players for phones do not read; save it as RIFF"
-        )
+        detail = f"it is {riff.decode()}, which players for phones do not read; save it as RIFF"
+        raise Broken(detail)
     if riff != b"RIFF" or kind != b"WAVE":
         raise Broken("it does not have the header of one")
     at, found = 12, False

@@ -47,25 +47,16 @@ def check_plain(path: str, content: bytes, contents: Contents) -> Iterator[Findi
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as trouble:
-        yield error(
-            "text_invalid",
-            f"It is not UTF-8 at byte {trouble.start}; save it as UTF-8.",
-            path,
-            content.count(b"\n", 0, trouble.start) + 1,
-        )
+        detail = f"It is not UTF-8 at byte {trouble.start}; save it as UTF-8."
+        yield error("text_invalid", detail, path, content.count(b"\n", 0, trouble.start) + 1)
         return
     if found := re.search(r"[\x00-\x08\x0e-\x1f]", text):
-        yield error(
-            "text_invalid",
-            "It has control characters, so it is not text; remove them.",
-            path,
-            text.count("\n", 0, found.start()) + 1,
-        )
+        detail = "It has control characters, so it is not text; remove them."
+        yield error("text_invalid", detail, path, text.count("\n", 0, found.start()) + 1)
 
 
 def check_json(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
-    """JSON must be UTF-8, with or without a byte order mark, have unique keys, and at most 32
-    levels."""
+    """JSON must be UTF-8, maybe with a byte order mark, have unique keys and 32 levels at most."""
     from mosis.errors import Malformed
 
     try:
@@ -121,12 +112,8 @@ def _addresses(path: str, text: str) -> Iterator[Finding]:
 def _lines(path: str, text: str) -> Iterator[Finding]:
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > LONG_LINE:
-            yield info(
-                "long_line",
-                f"This line has {len(line)} characters, too many to read.",
-                path,
-                number,
-            )
+            detail = f"This line has {len(line)} characters, too many to read."
+            yield info("long_line", detail, path, number)
 
 
 def _blobs(path: str, text: str) -> Iterator[Finding]:
@@ -145,8 +132,7 @@ def _host(authority: str) -> str:
 
 
 def _is_private(host: str) -> bool:
-    """Whether a host is this machine or a private network, also as a single label or a short, octal
-    or hexadecimal number."""
+    """Whether a host is this machine or a private network, also as label, octal or hex."""
     if host == "localhost" or host.endswith(_LOCAL_NAMES) or re.fullmatch(r"0x[0-9a-f]+|\d+", host):
         return True
     if re.fullmatch(r"[0-9a-fx.]+", host) and any(

@@ -9,6 +9,8 @@ import jwt
 import pytest
 
 from mosis.credentials.oauth.signed_claims import LEEWAY_SECONDS
+from tests.client import Client
+from tests.conftest import FakeClock
 from tests.providers import Browser, Issuer, public_jwk, rsa_key, signed
 from tests.web.oauth.conftest import ALICE, accounts_of
 
@@ -136,12 +138,13 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("form", REFUSED)
-def test_a_token_that_is_not_believed_says_why(browser: Browser, issuer: Issuer, form: str) -> None:
-    issuer.sign, reason = REFUSED[form]
-    refused = browser.sign_in("company").expect(403, "provider_answer_invalid")
-    assert reason in refused["detail"]
-    assert accounts_of(browser.client.env) == 0
+def test_a_token_that_is_not_believed_says_why(client: Client, issuer: Issuer) -> None:
+    for form, (sign, reason) in REFUSED.items():
+        issuer.sign = sign
+        refused = Browser(client).sign_in("company")
+        assert (refused.status, refused["code"]) == (403, "provider_answer_invalid"), form
+        assert reason in refused["detail"], form
+    assert accounts_of(client.env) == 0
 
 
 TAKEN: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -294,9 +297,10 @@ def test_metadata_in_other_forms_is_read(
     browser.sign_in("company").expect(200)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
+def test_metadata_that_leads_nowhere_is_503(
+    client: Client, issuer: Issuer, clock: FakeClock
+) -> None:
+    for changes in (
         {"issuer": None},
         {"issuer": ""},
         {"issuer": 7},
@@ -316,32 +320,33 @@ def test_metadata_in_other_forms_is_read(
         {"token_endpoint_auth_methods_supported": {"client_secret_basic": 1}},
         {"userinfo_endpoint": "ftp://127.0.0.1/"},
         {"token_endpoint": "http://ü.test/"},
-    ],
-)
-def test_metadata_that_leads_nowhere_is_503(
-    browser: Browser, issuer: Issuer, changes: dict[str, Any]
-) -> None:
-    issuer.metadata = changes
-    refused = browser.call("POST", "/v1/auth/oauth/company")
-    assert "try again" in refused.expect(503, "provider_unavailable")["detail"]
+    ):
+        issuer.metadata = changes
+        refused = client.post("/v1/auth/oauth/company")
+        assert (refused.status, refused["code"]) == (503, "provider_unavailable"), changes
+        assert "try again" in refused["detail"]
+        clock.advance(5)
+    assert issuer.asked == ["/.well-known/openid-configuration"] * 19
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b"\xff", b'{"issuer": 1, "issuer": 2}', b"<html>", b"null", b"NaN"]
-)
 @pytest.mark.parametrize("path", ["/.well-known/openid-configuration", "/keys", "/token"])
 def test_documents_that_are_none_are_refused(
-    browser: Browser, issuer: Issuer, path: str, body: bytes
+    client: Client, issuer: Issuer, clock: FakeClock, path: str
 ) -> None:
-    issuer.instead[path] = 200, {}, body
-    if path.startswith("/.well"):
-        browser.call("POST", "/v1/auth/oauth/company").expect(503, "provider_unavailable")
-    else:
-        expected = (
-            (503, "provider_unavailable") if path == "/keys" else (403, "provider_answer_invalid")
+    bodies = (b"", b"[]", b"{", b"\xff", b'{"issuer": 1, "issuer": 2}', b"<html>", b"null", b"NaN")
+    for body in bodies:
+        issuer.instead[path] = 200, {}, body
+        if path.startswith("/.well"):
+            answer = client.post("/v1/auth/oauth/company")
+        else:
+            answer = Browser(client).sign_in("company")
+        status, code = (
+            (403, "provider_answer_invalid") if path == "/token" else (503, "provider_unavailable")
         )
-        browser.sign_in("company").expect(*expected)
-    assert accounts_of(browser.client.env) == 0
+        assert (answer.status, answer["code"]) == (status, code), body
+        clock.advance(5)
+    assert issuer.asked.count(path) == len(bodies)
+    assert accounts_of(client.env) == 0
 
 
 @pytest.mark.parametrize(

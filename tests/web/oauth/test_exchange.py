@@ -67,5 +67,5 @@ def id_token(client: Client, provider: str) -> str:
     request = urllib.request.Request(
         f"{provider}/token", urlencode(form).encode(), {"Authorization": f"Basic {basic}"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return str(json.load(answer)["id_token"])

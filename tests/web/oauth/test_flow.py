@@ -2,7 +2,6 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
@@ -282,13 +281,18 @@ def test_an_answer_belongs_to_the_provider_that_was_asked(browser: Browser) -> N
     browser.call("GET", way_back).expect(200)
 
 
-@pytest.mark.parametrize("query", [
+STRANGE = [
     "", "code=a", "state=", "state=a&state=b&code=c", "code=a&code=b&state=c", "code=a%0d%0ab&state=c", "code=%C3%A9&state=c",
     "iss=a&iss=b&state=c", "code=" + "a" * 9000 + "&state=c",
-])  # fmt: skip
-def test_strange_ways_back_are_refused(browser: Browser, issuer: Issuer, query: str) -> None:
-    browser.begin("company")
-    browser.call("GET", f"/v1/auth/oauth/company/callback?{query}").expect(400)
+]  # fmt: skip
+
+
+def test_strange_ways_back_are_refused(client: Client, issuer: Issuer) -> None:
+    for query in STRANGE:
+        browser = Browser(client)
+        browser.begin("company")
+        answer = browser.call("GET", f"/v1/auth/oauth/company/callback?{query}")
+        assert answer.status == 400, query
     assert "/token" not in issuer.asked
 
 
@@ -304,13 +308,17 @@ def test_neither_code_nor_error_is_refused(browser: Browser) -> None:
     browser.call("GET", changed(way_back, code=None)).expect(403, "provider_refused")
 
 
-@pytest.mark.parametrize("return_to", [
+ELSEWHERE = [
     "//evil.test", "https://evil.test", "/\\evil.test", "\\\\evil.test", "/a//b", "javascript:alert(1)", "evil.test", "",
     "/a\r\nSet-Cookie: a=b", "/a\n", "/a\tb", "/a b", "/a#sign_in=github", "/é", "/\x00", "/a\x7f", "/" + "a" * 2000, 7,
-])  # fmt: skip
-def test_nobody_is_sent_elsewhere(client: Client, return_to: Any) -> None:
-    answer = client.post("/v1/auth/oauth/company", {"return_to": return_to}).expect(422, "invalid")
-    assert answer.finding("/return_to")
+]  # fmt: skip
+
+
+def test_nobody_is_sent_elsewhere(client: Client) -> None:
+    for return_to in ELSEWHERE:
+        answer = client.post("/v1/auth/oauth/company", {"return_to": return_to})
+        assert (answer.status, answer["code"]) == (422, "invalid"), return_to
+        assert answer.finding("/return_to"), return_to
 
 
 @pytest.mark.parametrize(
