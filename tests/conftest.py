@@ -32,7 +32,7 @@ from tests.seaweed import SeaweedFS
 from tests.server import Backed, programs, wait_until
 
 START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
-CHEAP = Cost(memory_kib=8, iterations=1, lanes=1)  # password hashes of tests; Argon2's least
+CHEAP = Cost(memory_kib=8, iterations=1)  # password hashes of tests; Argon2's least
 # Fixed, so that devices have the same registers of a sketch in every run: with a random one, two
 # of them share a register in one run of 4,096 and are counted as one.
 TELEMETRY_SECRET = "the telemetry secret of tests, which is not a secret"

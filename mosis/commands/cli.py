@@ -31,6 +31,12 @@ from mosis.errors import PortalError
 from mosis.litestream import BackupError
 
 CONFIG, FAILED = 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
+REMEDIES = {
+    errno.EEXIST: ": a file is where a folder should be: move it away, or name another folder.",
+    errno.ENOTDIR: ": a file is where a folder should be: move it away, or name another folder.",
+    errno.EROFS: ": name a folder that can be written; in a container, one of a volume.",
+    errno.ENOSPC: ": make room on this disk.",
+}
 Args = argparse.Namespace
 Run = Callable[[Args, Config], int | None]
 
@@ -65,16 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return CONFIG
-    except OSError as error:  # a port in use, a directory that cannot be made
-        if error.errno == errno.EADDRINUSE:
-            print(
-                f"portal: another program listens on {config.listen_addr} already: stop it, or choose"
-                " another port, such as LISTEN_ADDR=:8081. EVENTS_ADDR needs a port of its own.",
-                file=sys.stderr,
-            )
-            return CONFIG
+    except OSError as error:  # such as a directory that cannot be made
         where = f": {error.filename}" if error.filename else ""
-        print(f"portal: {error.strerror or error}{where}", file=sys.stderr)
+        remedy = REMEDIES.get(error.errno or 0, "")
+        print(f"portal: {error.strerror or error}{where}{remedy}", file=sys.stderr)
         return CONFIG
     except (MigrationError, BackupError) as error:
         print(f"portal: {error}", file=sys.stderr)
