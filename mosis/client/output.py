@@ -119,6 +119,15 @@ class Output:
         return line.strip() or default
 
 
+def unreadable(name: object, error: OSError | UnicodeDecodeError) -> Stop:
+    """The error for a file that cannot be read, or that is not text in the expected encoding."""
+    if isinstance(error, UnicodeDecodeError):
+        why = f"it is not text in {error.encoding.upper()}"
+    else:
+        why = error.strerror or str(error)
+    return Stop(f"{name} cannot be read: {why}", USAGE)
+
+
 def can_ask() -> bool:
     """Whether questions can be asked."""
     return _is_terminal(sys.stdin) and "CI" not in os.environ

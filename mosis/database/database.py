@@ -35,7 +35,7 @@ class Database:
         self.clock = clock or Clock()
         self.writers = threading.Lock()
         # Called after a commit; set by the worker, the subscriptions and the context.
-        self.on_job: Callable[[], None] = lambda: None
+        self.on_job: Callable[[str], None] = lambda lane: None
         self.on_event: Callable[[str], None] = lambda developer_id: None
         # Raises Unavailable while this process may not write, because another portal may.
         self.fence: Callable[[], None] = lambda: None

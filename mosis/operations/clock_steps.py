@@ -121,7 +121,8 @@ def look(env: Context) -> None:
         watch.since, watch.corrected = now, None
     watch.offset = offset
     if jobs.correct_times(env.db.connection()):
-        env.db.on_job()
+        for lane in jobs.LANES:
+            env.db.on_job(lane)
     steady = now - watch.since >= STEADY_SECONDS
     if steady and (watch.corrected is None or now - watch.corrected >= AGAIN_SECONDS):
         watch.corrected = now

@@ -1,5 +1,6 @@
 """Runs `mosis` as its users do, against a portal that runs."""
 
+import codecs
 import contextlib
 import io
 import json
@@ -117,6 +118,7 @@ class Terminal:
     def __init__(self, mosis: Mosis, *arguments: str, program: list[str] | None = None) -> None:
         near, far = pty.openpty()
         self.near, self.shown = near, ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.process = mosis.start(
             *arguments, program=program, stdin=far, stdout=far, stderr=far, start_new_session=True
         )
@@ -135,7 +137,7 @@ class Terminal:
                 if not data:
                     assert not until, self.shown
                     break
-                self.shown += data.decode()
+                self.shown += self._decoder.decode(data)
         return self.shown
 
     def type(self, text: str) -> None:

@@ -194,7 +194,7 @@ def test_the_whole_job_under_every_python(
     def run(*arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
             [python, *options, str(path), *arguments],
-            cwd=mosis.folder, env=mosis.environment, input=stdin, capture_output=True, text=True, timeout=120, check=False,
+            cwd=mosis.folder, env=mosis.environment, input=stdin, capture_output=True, text=True, timeout=280, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         return done.stdout
