@@ -263,3 +263,12 @@ def test_litestream_that_hangs_does_not_hold_up_the_end(server: Backed) -> None:
     server.lose_everything()
     server.start()
     assert server.names == ["alice"]
+
+
+def test_litestream_collects_garbage_early_unless_the_operator_decides(
+    env: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOGC", raising=False)
+    assert Litestream(env.config).environment["GOGC"] == "50"
+    monkeypatch.setenv("GOGC", "100")
+    assert Litestream(env.config).environment["GOGC"] == "100"

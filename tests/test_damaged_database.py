@@ -1,6 +1,7 @@
 """A damaged portal.db: found at start, every day, and by the statement that meets it; then it is only read, loudly."""
 
 import json
+import logging
 import sqlite3
 import time
 from pathlib import Path
@@ -129,6 +130,7 @@ def test_the_watch_looks_again_every_day_and_the_worker_rests(
     env: Context, caplog: pytest.LogCaptureFixture
 ) -> None:
     db = env.db.connection()
+    caplog.set_level(logging.DEBUG)
 
     def looks() -> list[bool]:
         lines = list(caplog.records)

@@ -1,6 +1,7 @@
 """Settings that follow from each other, and what the start says of those that do not fit."""
 
 import contextlib
+import errno
 import logging
 import socket
 import urllib.request
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mosis.commands.process import binding
 from mosis.config import Config, ConfigError, read_env_file
 from mosis.operations import doctor
 from mosis.operations.seen_requests import (
@@ -169,11 +171,57 @@ def test_a_proxy_that_nobody_trusts_is_noted_and_clients_that_invent_the_header_
 
 
 @pytest.mark.slow
-def test_a_port_in_use_says_how_to_choose_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize("setting", ["LISTEN_ADDR", "EVENTS_ADDR"])
+def test_a_port_in_use_says_how_to_choose_another(tmp_path: Path, setting: str) -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        answer = command(tmp_path, "serve", settings={"LISTEN_ADDR": address})
+        answer = command(tmp_path, "serve", settings={setting: address})
     assert answer.returncode == 78
     assert f"another program listens on {address} already" in answer.stderr
-    assert "LISTEN_ADDR=:8081" in answer.stderr
-    assert "Traceback" not in answer.stderr
+    assert f"{setting}=:808" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("setting", "value", "reason"),
+    [
+        # an address for documentation (RFC 5737), which no machine has
+        ("LISTEN_ADDR", "192.0.2.1:8080", "LISTEN_ADDR=192.0.2.1:8080: this machine has no such"),
+        ("EVENTS_ADDR", "192.0.2.1:8080", "EVENTS_ADDR=192.0.2.1:8080: this machine has no such"),
+        ("PACKAGES_DIR", "{file}", "{file}: a file is where a folder should be"),
+        ("ASSETS_DIR", "{file}", "{file}: a file is where a folder should be"),
+        ("DATABASE_PATH", "{file}/portal.db", "a file is where a folder should be"),
+        ("DATABASE_PATH", "{file}/data/portal.db", "a file is where a folder should be"),
+        ("DATABASE_PATH", "{folder}", "a folder is in the place of the database: {folder}"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(
+    tmp_path: Path, setting: str, value: str, reason: str
+) -> None:
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.touch()
+    folder.mkdir()
+    names = {"file": file, "folder": folder}
+    answer = command(tmp_path, "serve", settings={setting: value.format(**names)})
+    assert answer.returncode == 78
+    assert reason.format(**names) in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "choose one from 1024 on"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "no such address"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+    ],
+)
+def test_each_reason_why_an_address_cannot_be_bound_is_named(error: OSError, reason: str) -> None:
+    with pytest.raises(ConfigError) as raised, binding("LISTEN_ADDR", ":80"):
+        raise error
+    (complaint,) = raised.value.complaints
+    assert complaint.startswith("LISTEN_ADDR=:80: ")
+    assert reason in complaint
+    with pytest.raises(PermissionError), binding("LISTEN_ADDR", ":80"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/packages/spool")

@@ -106,14 +106,29 @@ def test_a_newer_database_is_refused_in_words(tmp_path: Path) -> None:
     )
 
 
-def test_a_port_that_is_taken_is_reported(tmp_path: Path) -> None:
+def test_the_link_for_the_first_administrator_is_the_last_that_a_start_prints(
+    tmp_path: Path,
+) -> None:
     with running(tmp_path) as server:
-        other = tmp_path / "other"
-        other.mkdir()
-        refused = command(other, "serve", settings={"LISTEN_ADDR": f"127.0.0.1:{server.port}"})
-    assert refused.returncode == portal.CONFIG
-    assert str(server.port) in refused.stderr
-    assert "Traceback" not in refused.stderr
+        with closing(sqlite3.connect(tmp_path / "data/portal.db")) as db:
+
+            def are_done() -> bool:
+                states = db.execute("SELECT DISTINCT state FROM jobs").fetchall()
+                return states == [("done",)]
+
+            wait_until(are_done, "the jobs of the start are done")
+        wait_until(lambda: "/setup#" in server.log.read_text(), "the link is printed")
+        lines = server.log.read_text().splitlines()
+        assert [
+            line for line in lines if line.startswith("{") and "mosis.requests" not in line
+        ] == []
+        printed = [line for line in lines if line.strip() and not line.startswith("{")]
+        assert "/setup#" in printed[-1]
+        made = command(tmp_path, "admin", "create", "root@example.net")
+        assert made.returncode == 0
+    with running(tmp_path) as server:
+        again = server.log.read_text().splitlines()[len(lines) :]
+        assert "admin create" not in "\n".join(again), "there is one"
 
 
 @pytest.mark.parametrize("name", ["portal", "waitress"])
@@ -304,7 +319,7 @@ def test_the_kill_campaign_notices_a_loss(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     os.getuid() != 0, reason="only root can give a folder away and run as somebody else"
 )
-@pytest.mark.parametrize("folder", ["data", "packages"])
+@pytest.mark.parametrize("folder", ["data", "packages", "assets"])
 def test_a_folder_of_somebody_else_is_reported_in_one_line(tmp_path: Path, folder: str) -> None:
     for name in ("data", "packages", "assets"):
         (tmp_path / name).mkdir()
@@ -315,6 +330,7 @@ def test_a_folder_of_somebody_else_is_reported_in_one_line(tmp_path: Path, folde
         {
             "DATABASE_PATH": str(tmp_path / "data/portal.db"),
             "PACKAGES_DIR": str(tmp_path / "packages"),
+            "ASSETS_DIR": str(tmp_path / "assets"),
         }
     )
     for each in (tmp_path, *tmp_path.parents[:-2]):

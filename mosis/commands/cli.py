@@ -31,6 +31,12 @@ from mosis.errors import PortalError
 from mosis.litestream import BackupError
 
 CONFIG, FAILED = 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
+REMEDIES = {
+    errno.EEXIST: ": a file is where a folder should be: move it away, or name another folder.",
+    errno.ENOTDIR: ": a file is where a folder should be: move it away, or name another folder.",
+    errno.EROFS: ": name a folder that can be written; in a container, one of a volume.",
+    errno.ENOSPC: ": make room on this disk.",
+}
 Args = argparse.Namespace
 Run = Callable[[Args, Config], int | None]
 
@@ -65,16 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return CONFIG
-    except OSError as error:  # a port in use, a directory that cannot be made
-        if error.errno == errno.EADDRINUSE:
-            print(
-                f"portal: another program listens on {config.listen_addr} already: stop it, or choose"
-                " another port, such as LISTEN_ADDR=:8081. EVENTS_ADDR needs a port of its own.",
-                file=sys.stderr,
-            )
-            return CONFIG
+    except OSError as error:  # such as a directory that cannot be made
         where = f": {error.filename}" if error.filename else ""
-        print(f"portal: {error.strerror or error}{where}", file=sys.stderr)
+        remedy = REMEDIES.get(error.errno or 0, "")
+        print(f"portal: {error.strerror or error}{where}{remedy}", file=sys.stderr)
         return CONFIG
     except (MigrationError, BackupError) as error:
         print(f"portal: {error}", file=sys.stderr)
@@ -326,8 +326,7 @@ def run_admin_create(args: Args, config: Config) -> None:
     email = args.email
     with closing(open_migrated(config)) as env:
         password, password_hash = _new_password(env)
-        db = env.db.connection()
-        with db.write():
+        with env.db.write() as db:
             name = email.partition("@")[0] or email
             accounts.create(db, PORTAL, email, name, password_hash, role="admin", verified=True)
     print(f"Administrator {email}, password {password}\nChange it after the first sign-in.")
@@ -340,8 +339,7 @@ def run_admin_password(args: Args, config: Config) -> None:
 
     with closing(open_migrated(config)) as env:
         password, password_hash = _new_password(env)
-        db = env.db.connection()
-        with db.write():
+        with env.db.write() as db:
             developer = accounts.get_by_email(db, args.email)
             accounts.set_password(db, PORTAL, developer.id, password_hash)
     print(f"{developer.email} has the new password {password}\nChange it after the next sign-in.")
@@ -361,13 +359,11 @@ def run_admin_second_factor_off(args: Args, config: Config) -> None:
     from mosis.errors import NotFound
     from mosis.people import accounts, second_factor
 
-    with closing(open_migrated(config)) as env:
-        db = env.db.connection()
-        with db.write():
-            developer = accounts.get_by_email(db, args.email)
-            if second_factor.find(db, developer.id) is None:
-                raise NotFound("second factor of this account")
-            second_factor.remove(db, PORTAL, developer.id)
+    with closing(open_migrated(config)) as env, env.db.write() as db:
+        developer = accounts.get_by_email(db, args.email)
+        if second_factor.find(db, developer.id) is None:
+            raise NotFound("second factor of this account")
+        second_factor.remove(db, PORTAL, developer.id)
     print(f"{developer.email} signs in without a second factor now.")
 
 

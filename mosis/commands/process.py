@@ -5,10 +5,12 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,12 @@ STOP_SECONDS = 4.0
 # Commands that write, and so need the lease where there is one: that of the running portal.
 LEASED = ("admin", "demo", "migrate", "store-key", "telemetry", "worker")
 SETUP = """\
-  There is no administrator yet. To create one, open this address in a browser;
-  it works once, for one hour:
+  Try:  curl -s {base_url}/healthz
+        {portal} demo   creates a catalogue to explore.
+  Next: docs/COOKBOOK.md shows the way from an account to a published app, with curl.
+
+  There is no administrator yet. `{portal} admin create you@example.net` creates
+  one; or open this address in a browser, which works once, for one hour:
 
       {link}
 """
@@ -43,7 +49,7 @@ def migrate_databases(
     """Migrate both databases: (path, schema before, schema now) of each. Raises MigrationError,
     PermissionError, and ConfigError for a network file system."""
     main, telemetry = config.database_path, config.telemetry_path
-    for folder in (main.parent, telemetry.parent, config.packages_dir):
+    for folder in (main.parent, telemetry.parent, config.packages_dir, config.assets_dir):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "not writable", str(folder))
@@ -200,7 +206,8 @@ def serve(config: Config) -> int:
     asked = end_on_signal(end)
     print(welcome(config, server.port), file=sys.stderr, flush=True)
     if (link := first_administrator.make_link(env)) is not None:
-        print(SETUP.format(link=link), file=sys.stderr, flush=True)
+        steps = SETUP.format(link=link, base_url=config.base_url, portal=_ourselves())
+        print(steps, file=sys.stderr, flush=True)
     allocator.started()
     server.run()
     if live is not None:
@@ -243,43 +250,65 @@ def start_replication(env: Context, lock: int | None) -> None:
 
 
 def make_server(env: Context, app: Any, spool: Path | None = None) -> Any:
-    """The configured server, bound to its port; bodies wait in `spool`. Raises OSError."""
+    """The configured server, bound to its port; bodies wait in `spool`. Raises ConfigError if it
+    cannot be bound, OSError."""
     from mosis.server import Server, StockServer
     from mosis.web.admission import Admissions, limit_bytes
     from mosis.web.answers import CachedResponses
 
     config = env.config
     spool = spool or config.packages_dir / "spool"
-    if config.server == "waitress":
-        return StockServer(app, config.listen_addr, config.threads, limit_bytes(config), spool)
-    ready = CachedResponses(app, env)
-    return Server(
-        app,
-        config.listen_addr,
-        config.threads,
-        Admissions(app, env),
-        spool,
-        ready=ready,
-        transactions={
-            "writes": lambda: env.db.connection().held(),
-            "intake": lambda: env.telemetry.connection().held(),
-        },
-        rests=env.release_connections,
-        measures=env.measures,
-        connections_per_address=config.connections_per_address,
-        proxies=config.trusted_proxy,
-        unsent_limit_bytes=config.unsent_limit_bytes,
-    )
+    with binding("LISTEN_ADDR", config.listen_addr):
+        if config.server == "waitress":
+            return StockServer(app, config.listen_addr, config.threads, limit_bytes(config), spool)
+        return Server(
+            app,
+            config.listen_addr,
+            config.threads,
+            Admissions(app, env),
+            spool,
+            ready=CachedResponses(app, env),
+            transactions={
+                "writes": lambda: env.db.connection().held(),
+                "intake": lambda: env.telemetry.connection().held(),
+            },
+            rests=env.release_connections,
+            measures=env.measures,
+            connections_per_address=config.connections_per_address,
+            proxies=config.trusted_proxy,
+            unsent_limit_bytes=config.unsent_limit_bytes,
+        )
+
+
+@contextmanager
+def binding(setting: str, address: str) -> Iterator[None]:
+    """Raises ConfigError, which says what to do, if the address of a setting cannot be bound."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:  # of a folder
+            raise
+        reason = "this machine has no such address: name one of its own, or only the port, as :8080"
+        if error.errno == errno.EADDRINUSE:
+            other = ":8081" if setting == "LISTEN_ADDR" else ":8082"
+            reason = f"another program listens on {address} already: stop it, or choose another port, such as {setting}={other}"
+        elif error.errno == errno.EACCES:
+            reason = "the system reserves this port: choose one from 1024 on, such as :8080; docs/PROXIES.md has proxies for 443"
+        elif error.errno not in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):
+            reason = f"it cannot be listened on: {error.strerror or error}"
+        raise ConfigError([f"{setting}={address}: {reason}."]) from None
 
 
 def start_websocket(env: Context) -> Any:
-    """The started WebSocket listener, None if it is off. Raises ConfigError without its library."""
+    """The started WebSocket listener, None if it is off. Raises ConfigError without its library, or
+    if its address cannot be bound."""
     if env.config.events_addr is None:
         return None
     from mosis.notifications.websocket import Listener
 
     try:
-        live = Listener(env, env.config.events_addr)
+        with binding("EVENTS_ADDR", env.config.events_addr):
+            live = Listener(env, env.config.events_addr)
     except ImportError:
         raise ConfigError(
             ['EVENTS_ADDR: needs the library websockets: pip install "mosis-portal[live]".']
@@ -305,7 +334,7 @@ def work(config: Config) -> int:
 
 
 def welcome(config: Config, port: int) -> str:
-    """The start screen: addresses, what is on and off, and the next step."""
+    """The start screen: addresses, and what is on and off."""
     from mosis.clock import Clock
     from mosis.credentials.oauth import providers
 
@@ -356,11 +385,6 @@ def welcome(config: Config, port: int) -> str:
         f"  data in {config.data_dir}, packages in {_packages_place(config)}",
         "",
         *_notes(config),
-        f"  Try:  curl -s {config.base_url}/healthz",
-        "  Next: docs/COOKBOOK.md shows the way from an account to a published app, with curl.",
-        f"        {_ourselves()} admin create you@example.net   creates the first administrator.",
-        f"        {_ourselves()} demo   (in a portal without apps) creates a catalogue to explore.",
-        "",
     ]
     return "\n".join(lines)
 

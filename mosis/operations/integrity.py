@@ -36,7 +36,8 @@ def check(env: Context, *, quick: bool = False) -> None:
     found = faults(env.db.path, quick=quick) if env.db.path.exists() else []
     if found:
         env.db.found_damage(found[0])
-    log.info(
+    log.log(
+        logging.DEBUG if quick and not found else logging.INFO,
         "database checked",
         extra={
             "quick": quick,
