@@ -1,5 +1,4 @@
-"""Password hashes: Argon2id (RFC 9106). PHC strings contain the cost parameters, so that these can
-be raised later."""
+"""Password hashes: Argon2id (RFC 9106), as PHC strings, so that the cost can be raised."""
 
 import secrets
 import threading

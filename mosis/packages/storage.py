@@ -225,10 +225,7 @@ class Files:
         return len(left)
 
     def find_orphans(
-        self,
-        is_named: Callable[[Path], bool],
-        among: Iterable[Path] | None = None,
-        older_than_seconds: float = ORPHAN_AGE_SECONDS,
+        self, is_named: Callable[[Path], bool], among: Iterable[Path] | None = None
     ) -> list[Path]:
         """Orphans: packages that no row names (a row is committed after its file) and unfinished
         uploads, if they are a day old; all, or those `among` some. Under the write lock, where
@@ -238,7 +235,7 @@ class Files:
         for path in among or [*self.root.glob(f"*/*/*/{NAME}"), *self.incoming.iterdir()]:
             with suppress(FileNotFoundError):  # an upload that has just finished
                 # a date as far in the future is old too: the clock was ahead when it was written
-                if abs(now - path.stat().st_mtime) > older_than_seconds and (
+                if abs(now - path.stat().st_mtime) > ORPHAN_AGE_SECONDS and (
                     path.parent == self.incoming or not is_named(path)
                 ):
                     found.append(path)

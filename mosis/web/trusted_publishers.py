@@ -1,5 +1,4 @@
-"""Trusted publishers of an app over HTTP; the exchange of their tokens is in device_login.py, at the
-token endpoint."""
+"""Trusted publishers of an app over HTTP; device_login.py exchanges their tokens."""
 
 from collections.abc import Mapping
 from typing import Any
