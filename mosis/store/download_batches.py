@@ -47,8 +47,7 @@ def add_batch(db: Connection, batch: str, day: str, counts: Mapping[str, int]) -
 
 def sweep(env: Context) -> None:
     """Job of every hour: forget the ids of batches that no front end sends any more."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         sql = "DELETE FROM download_batches WHERE received_at < ?"
         db.change(sql, db.clock.now(-KNOWN_DAYS * DAY))
 

@@ -89,7 +89,7 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
     _check_quota(env, sender, caller, document["device_id"], now)
     cut = cut or len(document["crash"]["stack_trace"]) > STORED_TRACE_CHARACTERS
     report = Report(document, sender, caller.client_network, at, cut)
-    with env.telemetry.connection().write() as db:
+    with env.telemetry.write() as db:
         stored = _store(env, db, report, now)
     return Receipt(int(stored), 0, not stored, sender.effective_sample_rate(env), [], cut)
 
