@@ -6,16 +6,14 @@ what was acknowledged. Part of `python -m bench.rollouts --real N`.
 
 import http.client
 import json
-import multiprocessing
 import os
 import random
-import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +29,25 @@ from mosis.telemetry import rollups, watches
 from mosis.telemetry.maintenance import Maintenance
 from mosis.worker import Worker
 from tests.catalogue import add_app, add_developer, add_version
-from tests.server import free_port
+from tests.server import free_port, launch
 
 APP, HOUR = "com.acme.notes", 3600
 START = 1_800_000_000.0
 STEPS = [(10, 0), (30, 24), (100, 48)]
 DEVICES, SESSIONS = 60, 40  # of each version, in each round of six hours
-CHEAP = Cost(memory_kib=8, iterations=1, lanes=1)
+CHEAP = Cost(memory_kib=8, iterations=1)
+
+SERVE = "import sys; from bench import rollouts_real; rollouts_real.serve(*sys.argv[1:])"
 
 
-def serve(config: Config, clock_file: Path, *, listens: bool) -> None:
-    """A process of the portal: the worker, and the server with the upkeep of telemetry."""
-    env = make_context(config, Clock(lambda: float(clock_file.read_text())), CHEAP)
+def serve(clock_file: str, kind: str) -> None:
+    """A process of the portal: the worker and, if it is to listen, the server with the upkeep of
+    telemetry."""
+    clock = Clock(lambda: float(Path(clock_file).read_text()))
+    env = make_context(Config.read(), clock, CHEAP)
     worker = Worker(env, longest_sleep_seconds=0.05)
     worker.start()
-    if listens:
+    if kind == "listens":
         Maintenance(env).start()
         make_server(env, portal.build(env)).run()
     while True:
@@ -68,21 +70,20 @@ class Trial:
         self.port = free_port()
         self.clock = self.folder / "clock"
         self.set_clock(START)
-        self.config = Config.read(
-            {
-                "DATABASE_PATH": str(self.folder / "data/portal.db"),
-                "PACKAGES_DIR": str(self.folder / "packages"),
-                "ASSETS_DIR": str(self.folder / "assets"),
-                "LISTEN_ADDR": f"127.0.0.1:{self.port}",
-                "BASE_URL": f"http://127.0.0.1:{self.port}",
-                "RATE_LIMITS": "off",
-                "DISK_RESERVE_BYTES": "0",
-                "METRICS": "",
-            }
-        )
-        portal.migrate_databases(self.config)
-        self.env: Context = make_context(self.config, Clock(lambda: self.now), CHEAP)
-        self.processes: list[BaseProcess] = []
+        self.settings = {
+            "DATABASE_PATH": str(self.folder / "data/portal.db"),
+            "PACKAGES_DIR": str(self.folder / "packages"),
+            "ASSETS_DIR": str(self.folder / "assets"),
+            "LISTEN_ADDR": f"127.0.0.1:{self.port}",
+            "BASE_URL": f"http://127.0.0.1:{self.port}",
+            "RATE_LIMITS": "off",
+            "DISK_RESERVE_BYTES": "0",
+            "METRICS": "",
+        }
+        config = Config.read(self.settings)
+        portal.migrate_databases(config)
+        self.env: Context = make_context(config, Clock(lambda: self.now), CHEAP)
+        self.processes: list[Any] = []
         db = self.env.db.connection()
         with db.write():
             developer = add_developer(db)
@@ -107,20 +108,19 @@ class Trial:
         os.replace(new, self.clock)
 
     def start(self) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        for listens in (True, False):
-            process = spawn.Process(
-                target=serve, args=(self.config, self.clock), kwargs={"listens": listens}
-            )
-            process.start()
+        for kind in ("listens", "works"):
+            command = [sys.executable, "-c", SERVE, str(self.clock), kind]
+            with open(self.folder / "log", "ab") as log:
+                process = launch(
+                    command, env=os.environ | self.settings, cwd=portal.HERE, stdout=log, stderr=log
+                )
             self.processes.append(process)
         self.until(lambda: self.ask("GET", "/livez", None) == 200, "the portal answers")
 
     def kill(self) -> None:
         for process in self.processes:
-            assert process.pid is not None
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
+            process.kill()
+            process.wait()
         self.processes.clear()
 
     def until(self, condition: Callable[[], object], what: str) -> None:

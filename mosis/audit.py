@@ -1,5 +1,4 @@
-"""The audit trail: who did what, when, and from which network. Each line carries the hash of the
-one before it."""
+"""The audit trail: who did what, when, from which network; each line has the hash of the last."""
 
 import hashlib
 import json

@@ -1,5 +1,4 @@
-"""The caller: the account behind a request (or the portal itself), its rights and its network
-address."""
+"""The caller: the account behind a request, or the portal itself, its rights and its network."""
 
 import ipaddress
 import re

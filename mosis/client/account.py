@@ -13,7 +13,7 @@ from typing import Any
 from mosis.client import signing
 from mosis.client.api import Portal, Problem, segment
 from mosis.client.config import Credentials, is_plain_text
-from mosis.client.output import DONE, USAGE, Output, Stop, can_ask, printable, table
+from mosis.client.output import DONE, USAGE, Output, Stop, can_ask, printable, table, unreadable
 from mosis.packages import ed25519
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -234,7 +234,7 @@ def _read_text(name: str) -> str:
     try:
         return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        raise Stop(f"{name} cannot be read: {error}", USAGE) from None
+        raise unreadable(name, error) from None
 
 
 def _words(text: str) -> list[str]:

@@ -1,5 +1,4 @@
-"""HTTP to the portal: refreshes credentials, retries safely, and reports errors from problem
-documents (RFC 9457)."""
+"""HTTP to the portal: refreshes credentials, retries safely, reports problems (RFC 9457)."""
 
 import base64
 import contextlib

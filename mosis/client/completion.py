@@ -1,5 +1,4 @@
-"""`mosis completion bash|zsh|fish`: a script that completes commands and options, generated from
-the parser."""
+"""`mosis completion bash|zsh|fish`: a script for commands and options, from the parser."""
 
 import argparse
 

@@ -1,5 +1,4 @@
-"""Output of the commands: text or JSON on standard output; progress, questions and errors on
-standard error."""
+"""Output of commands: text or JSON to standard output, all else to standard error."""
 
 import json
 import os
@@ -118,6 +117,15 @@ class Output:
         if not line:
             raise Stop("Nothing was changed, because the input ended.", USAGE)
         return line.strip() or default
+
+
+def unreadable(name: object, error: OSError | UnicodeDecodeError) -> Stop:
+    """The error for a file that cannot be read, or that is not text in the expected encoding."""
+    if isinstance(error, UnicodeDecodeError):
+        why = f"it is not text in {error.encoding.upper()}"
+    else:
+        why = error.strerror or str(error)
+    return Stop(f"{name} cannot be read: {why}", USAGE)
 
 
 def can_ask() -> bool:

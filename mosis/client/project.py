@@ -12,7 +12,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from mosis.client.output import REFUSED, USAGE, Stop
+from mosis.client.output import REFUSED, USAGE, Stop, unreadable
 from mosis.client.signing import Key
 from mosis.errors import Malformed
 from mosis.packages.archive import ALL_BYTES, FILE_BYTES
@@ -104,7 +104,8 @@ def require_project(folder: Path) -> None:
         raise Stop(detail, USAGE)
     if not folder.joinpath(MANIFEST).is_file():
         raise Stop(
-            f"There is no {MANIFEST} in {folder}. `mosis init {folder}` makes a new app.", USAGE
+            f"There is no {MANIFEST} in the folder `{folder}`; `mosis init {folder}` makes a new app.",
+            USAGE,
         )
 
 
@@ -219,7 +220,7 @@ def _read_rules(path: Path) -> list[_Rule]:
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise Stop(f"{path} cannot be read: {error}", USAGE) from None
+        raise unreadable(path, error) from None
     return [_rule(line.strip()) for line in lines if line.strip() and not line.startswith("#")]
 
 

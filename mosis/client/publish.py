@@ -16,7 +16,7 @@ from typing import Any
 from mosis.client import check as checks
 from mosis.client import develop, project, signing, trusted
 from mosis.client.api import Body, Portal, Problem, content_digest, segment
-from mosis.client.output import DONE, REFUSED, REJECTED, USAGE, Output, Stop, printable
+from mosis.client.output import DONE, REFUSED, REJECTED, USAGE, Output, Stop, printable, unreadable
 from mosis.records import dataclass
 
 LIVING = ("checking", "ready", "in_review", "approved", "published", "halted", "yanked")
@@ -357,5 +357,5 @@ def _notes(name: str | None) -> str:
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Stop(f"{name} cannot be read: {error}", USAGE) from None
+        raise unreadable(name, error) from None
     return text.strip().replace("\r\n", "\n")

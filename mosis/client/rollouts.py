@@ -18,7 +18,7 @@ def percent(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0.1 <= value <= 100:
-        raise argparse.ArgumentTypeError("a share from 0.1 to 100")
+        raise argparse.ArgumentTypeError("this must be a share in percent, from 0.1 to 100")
     return value
 
 
@@ -29,7 +29,9 @@ def crash_free(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError("a share of the sessions in percent, such as 99.5")
+        raise argparse.ArgumentTypeError(
+            "this must be a share of the sessions in percent, such as 99.5"
+        )
     return round(value / 100, 9)
 
 
@@ -44,7 +46,7 @@ def steps(text: str) -> list[dict[str, float]]:
             after = -1.0
         if not 0 <= after <= 8760:
             raise argparse.ArgumentTypeError(
-                "steps of a percentage and hours since the publication, such as 1,5@24,100@72"
+                "this must be steps of a percentage and hours since the publication, such as 1,5@24,100@72"
             )
         found.append({"percent": percent(share), "after_hours": after})
     return found

@@ -1,5 +1,4 @@
-"""`status`, `halt`, `rollback`, `yank`, `crashes`, `events`: the state of released apps,
-and how to change it."""
+"""`status`, `halt`, `rollback`, `yank`, `crashes`, `events`: released apps and their state."""
 
 import contextlib
 import json
@@ -37,6 +36,8 @@ def status(portal: Portal, output: Output, args: Namespace) -> int:
     names = ("version", "channel", "state", "rollout_percent", "next_step")
     listed = [(*(each[name] for name in names), _queue(each)) for each in versions]
     lines = [f"{app['package_id']}: {printable(app['name'])}, {app['status']}"]
+    if app["pending"]:
+        lines.append(f"waits for a reviewer: {', '.join(sorted(app['pending']['fields']))}")
     if figures["crash_free_share"] is not None:
         lines.append(f"sessions without a crash, last 30 days: {figures['crash_free_share']:.2%}")
     if figures["downloads"] is not None:

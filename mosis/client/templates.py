@@ -1,5 +1,4 @@
-"""The files that `mosis init` writes: a small app that passes every check, and a workflow for a
-build server."""
+"""The files that `mosis init` writes: an app that passes every check, and workflows."""
 
 import json
 import re

@@ -1,5 +1,4 @@
-"""Questions about a database file that this process does not have open: tables, schema number,
-integrity, locks."""
+"""Questions about a database file that is not open here: tables, schema, integrity, locks."""
 
 import os
 import sqlite3

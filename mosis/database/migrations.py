@@ -1,5 +1,4 @@
-"""The schema of a database file: created from the schema script, or brought up to date by numbered
-migrations."""
+"""The schema of a database file: created from the script, or updated by migrations."""
 
 import errno
 import sqlite3

@@ -1,5 +1,4 @@
-"""Events: what happened to an account's objects, one row each, written in the transaction of the
-change."""
+"""Events: what happened to an account's objects, a row each, in the change's transaction."""
 
 import json
 from typing import Any

@@ -1,5 +1,4 @@
-"""Runs Litestream as a supervised child process: restarted when it ends, and trusted only while the
-replica keeps up."""
+"""Runs Litestream as a supervised child: restarted, and trusted while the replica keeps up."""
 
 import json
 import logging

@@ -1,5 +1,4 @@
-"""Notifications: an account's events with a sentence each, read or unread, and by mail for the
-kinds the account chose."""
+"""Notifications: an account's events as sentences, read or unread, and mailed by choice."""
 
 import time
 from functools import partial

@@ -1,5 +1,4 @@
-"""Collectors for /metrics: the counters of the process, and readings of databases, disks and the
-kernel at each scrape."""
+"""Collectors for /metrics: counters, and readings of databases, disks and the kernel."""
 
 import os
 import time

@@ -1,5 +1,4 @@
-"""Device login (RFC 8628): a client without a browser shows a code, which its user approves in a
-signed-in session."""
+"""Device login (RFC 8628): a client shows a code, which its user approves in a session."""
 
 import hashlib
 import json

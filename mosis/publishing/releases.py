@@ -1,5 +1,4 @@
-"""Offering a version to devices: publication, now or at a time, rollout to a growing share of devices,
-and rollback."""
+"""Offering a version to devices: publication, now or later, growing rollout, and rollback."""
 
 from dataclasses import replace
 

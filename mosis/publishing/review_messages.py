@@ -1,5 +1,4 @@
-"""Messages about a version between its developer and the reviewers. Internal messages are visible
-to reviewers only."""
+"""Messages about a version between developer and reviewers, or among reviewers only."""
 
 from typing import Any
 

@@ -1,5 +1,4 @@
-"""The threads that run requests, in lanes; within a lane they are shared among accounts or
-addresses."""
+"""The threads that run requests, in lanes, each shared among accounts or addresses."""
 
 import logging
 import threading

@@ -1,5 +1,4 @@
-"""Listings: what devices see of an app, from the table `listings`, which triggers fill
-(schema.sql)."""
+"""Listings: what devices see of an app, from a table that triggers fill (schema.sql)."""
 
 import json
 from dataclasses import replace

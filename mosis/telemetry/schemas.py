@@ -1,5 +1,4 @@
-"""Schemas of what devices may send, used by Cerberus (error messages) and in compiled form
-(decision)."""
+"""Schemas of what devices may send, for Cerberus (messages) and compiled (decision)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,5 +1,4 @@
-"""Templates and messages: Bottle's SimpleTemplate, which escapes by default, and one catalogue of
-texts."""
+"""Templates and messages: Bottle's SimpleTemplate, which escapes, and a catalogue of texts."""
 
 import hashlib
 import json

@@ -1,5 +1,4 @@
-"""The store front: all published apps, one app, and the Atom feed of new versions. Public and
-cached."""
+"""The store front: published apps, one app, the Atom feed of versions; public and cached."""
 
 import json
 import re

@@ -1,5 +1,4 @@
-"""Strict JSON for requests (RFC 8259, and stricter where the standard library is lax), and JSON
-output."""
+"""Strict JSON for requests (RFC 8259, stricter than the standard library), and output."""
 
 import json
 import re
@@ -19,12 +18,11 @@ _MANY_DIGITS = b"0" * 16  # more than a number of 64 bits may need
 _UNDECIDED = object()
 
 
-def load_json(body: bytes, depth: int = DEPTH) -> Any:
+def load_json(body: bytes) -> Any:
     """Parse bytes as JSON. Raises Malformed `malformed_json` for anything but UTF-8 JSON with
-    unique keys, finite numbers of at most 64 characters, no lone surrogates and at most `depth`
-    levels."""
+    unique keys, finite numbers of up to 64 characters, no lone surrogates and up to DEPTH levels."""
     between = _outside_strings(body)
-    value = _read_quickly(body, between, depth)
+    value = _read_quickly(body, between)
     if value is not _UNDECIDED:
         return value
     try:
@@ -33,7 +31,7 @@ def load_json(body: bytes, depth: int = DEPTH) -> Any:
         raise _malformed(f"It is not UTF-8 at byte {error.start}.") from None
     if text.startswith("\ufeff"):
         raise _malformed("It starts with a byte order mark; send it without.")
-    _check_depth(between, depth)
+    _check_depth(between)
     try:
         value = _decoder.decode(text)
     except json.JSONDecodeError as error:
@@ -44,7 +42,7 @@ def load_json(body: bytes, depth: int = DEPTH) -> Any:
     return value
 
 
-def _read_quickly(body: bytes, between: bytes, depth: int) -> Any:
+def _read_quickly(body: bytes, between: bytes) -> Any:
     """The value, if it is certain that the parser below would return the same. orjson is as strict,
     but for long numbers, and for repeated keys, of which it takes the last: then what it writes has
     fewer colons than what it read. The command line may be without it."""
@@ -58,7 +56,7 @@ def _read_quickly(body: bytes, between: bytes, depth: int) -> Any:
         value = orjson.loads(body)
     except ValueError:
         return _UNDECIDED
-    _check_depth(between, depth)  # first, because orjson writes fewer levels than it reads
+    _check_depth(between)  # first, because orjson writes fewer levels than it reads
     if orjson.dumps(value).count(b":") != body.count(b":"):
         return _UNDECIDED
     return value
@@ -94,17 +92,17 @@ def _outside_strings(body: bytes) -> bytes:
     return b" ".join(unescaped.split(b'"')[::2])
 
 
-def _check_depth(between: bytes, depth: int) -> None:
+def _check_depth(between: bytes) -> None:
     """Checked before parsing, so that no depth can exhaust the stack. Works on pieces between
     brackets: a Python loop over tokens would take longer than the parsing."""
     brackets = between.translate(_OPENING, _NO_BRACKETS)
-    if brackets.count(b"[") <= depth:
+    if brackets.count(b"[") <= DEPTH:
         return
     level = 0
     for bracket in brackets:
         level += 1 if bracket == _OPEN else -1
-        if level > depth:
-            raise _malformed(f"It is nested more than {depth} levels deep.")
+        if level > DEPTH:
+            raise _malformed(f"It is nested more than {DEPTH} levels deep.")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

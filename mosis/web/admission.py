@@ -1,5 +1,4 @@
-"""Admission: the maximum size of a request's body, and its lane, decided from the request head and
-the URL table."""
+"""Admission: a request's largest body and its lane, from its head and the URL table."""
 
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie

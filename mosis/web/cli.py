@@ -1,5 +1,4 @@
-"""The command line as one file, built from the portal's own source (a zipapp, PEP 441), containing
-the portal's address."""
+"""The command line as one file (a zipapp, PEP 441), made from the portal's source."""
 
 import hashlib
 import io

@@ -1,5 +1,4 @@
-"""Device login over HTTP (RFC 8628). The addresses for devices accept forms, as the RFC requires,
-and JSON."""
+"""Device login over HTTP (RFC 8628); devices send forms, as the RFC requires, or JSON."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,5 +1,4 @@
-"""Full-text search in the documents: every word of the query in one section. The index is built
-once from the documents."""
+"""Full-text search in the documents: every word in one section; the index is built once."""
 
 import re
 from functools import cache

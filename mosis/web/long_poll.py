@@ -1,5 +1,4 @@
-"""Suspends requests: long polls (`?wait=SECONDS`), and requests that wait for their turn. A
-suspended request holds no thread."""
+"""Suspends long polls (`?wait=SECONDS`) and waiting requests, which then hold no thread."""
 
 from collections.abc import Callable
 from time import monotonic

@@ -1,5 +1,4 @@
-"""The application of a store front end: the store, its files, health and metrics. Every other request
-is redirected to the primary."""
+"""A store front end: store, files, health and metrics; all else is redirected to the primary."""
 
 import bottle
 

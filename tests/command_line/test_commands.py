@@ -101,6 +101,7 @@ def test_a_reviewer_decides_on_listing_changes_and_reports(
 ) -> None:
     release(mosis, client, rita)
     client.patch(f"/v1/apps/{APP}", {"name": "Better notes"}, as_=alice).expect(200)
+    assert "\nwaits for a reviewer: name\n" in mosis("status", APP).expect(0).out
     (row,) = reviewer("listings", "--json").expect(0).json["listing_changes"]
     assert row["id"] in reviewer("listings", "--state", "waiting").expect(0).out
     shown = reviewer("listings", row["id"]).expect(0).out
@@ -413,7 +414,7 @@ def run_steps(workflow: Path, folder: Path, environment: dict[str, str], ref: st
         }
         ran = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
-            cwd=folder, env=environment | variables, capture_output=True, text=True, timeout=120, check=False,
+            cwd=folder, env=environment | variables, capture_output=True, text=True, timeout=280, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, (step, ran.stdout, ran.stderr)
         done.append(step["name"])

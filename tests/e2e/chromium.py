@@ -15,8 +15,9 @@ WAIT_SECONDS = 60
 # What WCAG 2.2 AA asks for, as far as a program can tell.
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 CONTRAST = "color-contrast"
-SIZES = {"phone": 360, "desktop": 1280}
-# Marks the texts of the page whose colours are not among those given, one for each combination.
+SIZES = {"desktop": 1280, "phone": 360}
+# Marks the texts of the page whose colours are not among those given, one for each combination, and
+# asks axe about them at once: what a live page replaces loses its mark.
 NEW_COLOURS = """
 const seen = new Set(arguments[0]), fresh = [];
 const styled = (each, kind) => getComputedStyle(each, kind);
@@ -36,10 +37,35 @@ for (const each of document.querySelectorAll("body, body *")) {
   fresh.push(key);
   each.dataset.colours = "";
 }
-return fresh;
+return fresh.length
+  ? axe.run({include: [["[data-colours]"]]}, arguments[1]).then((found) => [fresh, found.violations])
+  : [fresh, []];
 """
+AXE = "return axe.run(document, arguments[0]).then((found) => found.violations)"
 
-
+# The first visible element of these XPaths and CSS selectors whose text begins so, in the middle of
+# the window.
+FIRST_VISIBLE = """
+const every = (path) => {
+  const kind = XPathResult.ORDERED_NODE_SNAPSHOT_TYPE;
+  const found = document.evaluate(path, document, null, kind, null);
+  return [...Array(found.snapshotLength).keys()].map((number) => found.snapshotItem(number));
+};
+for (const place of arguments[0]) {
+  const all = place.startsWith("/") ? every(place) : [...document.querySelectorAll(place)];
+  const first = all.find((each) => each.checkVisibility({visibilityProperty: true})
+    && each.getClientRects().length && each.textContent.trim().startsWith(arguments[1]));
+  if (first) {
+    first.scrollIntoView({block: "center"});
+    return first;
+  }
+}
+return null;
+"""
+IS_WRITTEN = """
+const field = document.activeElement;
+return field.name === arguments[0] && field.value !== "";
+"""
 SLOW_STREAMS = """
 const Real = EventSource;
 window.EventSource = class extends EventTarget {
@@ -90,6 +116,7 @@ class Chromium:
         self.base_url = ""
         self._cookies: dict[str, list[dict[str, Any]]] = {}
         self._who = ""
+        self._size = self._theme = ""
         self._colours: set[str] = set()  # that axe has judged
 
     def close(self) -> None:
@@ -99,8 +126,8 @@ class Chromium:
         """Nobody is signed in anywhere."""
         self._cdp("Network.clearBrowserCookies")
         self._cookies, self._who = {}, ""
-        self.look("desktop", "light")
         self.driver.get("about:blank")
+        self.look("desktop", "light")
         self.driver.get_log("browser")
 
     def become(self, name: str) -> None:
@@ -121,16 +148,15 @@ class Chromium:
         self.driver.get(path if "://" in path else self.base_url + path)
 
     def fill(self, **fields: str) -> None:
-        """Type into fields of the page, by their names."""
+        """Write into fields of the page, by their names, instead of what is in them."""
         for name, value in fields.items():
 
-            def is_typed(name: str = name, value: str = value) -> bool:
-                field = self.find(f"main [name={name}]")
-                field.clear()
-                field.send_keys(value)
-                return True
+            def is_written(name: str = name, value: str = value) -> Any:
+                self._with_first([f"main [name={name}]"], self._select)
+                self._cdp("Input.insertText", {"text": value})
+                return self.driver.execute_script(IS_WRITTEN, name)
 
-            self.wait(is_typed, f"{name} is typed")
+            self.wait(is_written, f"{name} is written")
 
     def press(self, text: str) -> None:
         """Press the button or follow the link with this text: exactly this if there is one, and
@@ -145,39 +171,19 @@ class Chromium:
             for place in ("//main", "")
             for condition in (f"{answer} = {words}", f"contains({answer}, {words})")
         ]
+        self._with_first(paths, lambda found: found.click())
 
-        def is_pressed() -> bool:
-            found = next(filter(None, map(self._visible, paths)), None)
-            if found:
-                self.driver.execute_script(
-                    "arguments[0].scrollIntoView({block: 'center'})", found[0]
-                )
-                found[0].click()
-            return bool(found)
-
-        self.wait(is_pressed, f"there is a button {text!r}")
+    def click(self, selector: str) -> None:
+        """Click on the first visible element of a CSS selector, once it is there."""
+        self._with_first([selector], lambda found: found.click())
 
     def find(self, selector: str) -> Any:
-        """The first visible element of a CSS selector, once it is there."""
-        found: list[Any] = []
-
-        def is_there() -> bool:
-            found[:] = self._shown(selector)
-            return bool(found)
-
-        self.wait(is_there, f"there is {selector}")
-        return found[0]
+        """The first visible element of a CSS selector or an XPath, once it is there."""
+        return self._with_first([selector], lambda found: found)
 
     def row(self, selector: str, beginning: str) -> Any:
         """The first element of a CSS selector whose text begins so, once it is there."""
-        found: list[Any] = []
-
-        def is_there() -> bool:
-            found[:] = [each for each in self._shown(selector) if each.text.startswith(beginning)]
-            return bool(found)
-
-        self.wait(is_there, f"there is {selector} with {beginning!r}")
-        return found[0]
+        return self._with_first([selector], lambda found: found, beginning)
 
     def keys(self, text: str) -> None:
         """Press keys, wherever the focus is."""
@@ -214,15 +220,24 @@ class Chromium:
             time.sleep(0.05)
 
     @contextlib.contextmanager
-    def slow_streams(self) -> Iterator[None]:
-        """Streams of events that pages open meanwhile are connected at the end."""
-        name, tool = "Page.addScriptToEvaluateOnNewDocument", self.driver.execute_cdp_cmd
-        added = tool(name, {"source": SLOW_STREAMS})
+    def _in_new_pages(self, script: str) -> Iterator[None]:
+        """Pages that are opened meanwhile begin with this script."""
+        added = self._cdp("Page.addScriptToEvaluateOnNewDocument", {"source": script})
         try:
             yield
-            self.driver.execute_script("connect()")
         finally:
-            tool("Page.removeScriptToEvaluateOnNewDocument", added)
+            self._cdp("Page.removeScriptToEvaluateOnNewDocument", added)
+
+    @contextlib.contextmanager
+    def slow_streams(self) -> Iterator[None]:
+        """Streams of events that pages open meanwhile are connected at the end."""
+        with self._in_new_pages(SLOW_STREAMS):
+            yield
+            self.driver.execute_script("connect()")
+
+    def with_axe(self) -> contextlib.AbstractContextManager[None]:
+        """Pages that are opened meanwhile can be asked for their `violations`."""
+        return self._in_new_pages((HERE / "axe.min.js").read_text(encoding="utf-8"))
 
     def downloaded(self, name: str) -> bytes:
         """The content of a download, once it is whole."""
@@ -234,13 +249,16 @@ class Chromium:
 
     def look(self, size: str, theme: str) -> None:
         """Change the size of the window and the theme."""
-        metrics = {"width": SIZES[size], "height": 800, "deviceScaleFactor": 1, "mobile": False}
-        self._cdp("Emulation.setDeviceMetricsOverride", metrics)
-        features = [
-            {"name": "prefers-color-scheme", "value": theme},
-            {"name": "prefers-reduced-motion", "value": "reduce"},
-        ]
-        self._cdp("Emulation.setEmulatedMedia", {"features": features})
+        if size != self._size:
+            metrics = {"width": SIZES[size], "height": 800, "deviceScaleFactor": 1, "mobile": False}
+            self._cdp("Emulation.setDeviceMetricsOverride", metrics)
+        if theme != self._theme:
+            features = [
+                {"name": "prefers-color-scheme", "value": theme},
+                {"name": "prefers-reduced-motion", "value": "reduce"},
+            ]
+            self._cdp("Emulation.setEmulatedMedia", {"features": features})
+        self._size, self._theme = size, theme
 
     def complaints(self) -> list[str]:
         """What pages of the portal have against themselves: violations of the policy, scripts that fail,
@@ -257,30 +275,18 @@ class Chromium:
         """What axe-core has to say about the page, serious and worse; in the dark theme about colours
         alone, since nothing else differs. Colours take axe most of its time: each combination of
         text and background is tried on the first page that has it."""
-        if not self.driver.execute_script("return 'axe' in window"):
-            self.driver.execute_script((HERE / "axe.min.js").read_text(encoding="utf-8"))
-        fresh = self.driver.execute_script(NEW_COLOURS, sorted(self._colours))
+        options, run = {"resultTypes": ["violations"]}, self.driver.execute_script
+        colours = options | {"runOnly": [CONTRAST]}
+        fresh, found = run(NEW_COLOURS, sorted(self._colours), colours)
         self._colours.update(fresh)
-        found = []
         if theme == "light":
-            options = {"runOnly": {"type": "tag", "values": AXE_TAGS}}
-            found += self._axe("document", options | {"rules": {CONTRAST: {"enabled": False}}})
-        if fresh:
-            found += self._axe("{include: [['[data-colours]']]}", {"runOnly": [CONTRAST]})
+            rules = {"runOnly": {"type": "tag", "values": AXE_TAGS}}
+            found += run(AXE, options | rules | {"rules": {CONTRAST: {"enabled": False}}})
         return [
             f"{each['id']}: {each['help']} {[node['target'] for node in each['nodes']][:5]}"
             for each in found
             if each["impact"] in ("serious", "critical")
         ]
-
-    def _axe(self, context: str, options: dict[str, Any]) -> list[Any]:
-        found = self.driver.execute_async_script(
-            f"const [options, done] = arguments; axe.run({context}, options)"
-            ".then((found) => done(found.violations), (error) => done(String(error)))",
-            options | {"resultTypes": ["violations"]},
-        )
-        assert isinstance(found, list), found
-        return found
 
     def is_wider_than_the_window(self) -> bool:
         """Whether one has to scroll sideways."""
@@ -299,12 +305,28 @@ class Chromium:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(taken["data"]))
 
-    def _visible(self, xpath: str) -> list[Any]:
-        return [each for each in self.driver.find_elements("xpath", xpath) if each.is_displayed()]
+    def _with_first(
+        self, places: list[str], action: Callable[[Any], Any], beginning: str = ""
+    ) -> Any:
+        """Do something with the first visible element of these places, once it is there; again with
+        its successor, if the page has replaced it in between."""
+        from selenium.common.exceptions import StaleElementReferenceException
 
-    def _shown(self, selector: str) -> list[Any]:
-        found = self.driver.find_elements("css selector", selector)
-        return [each for each in found if each.is_displayed()]
+        found: list[Any] = []
+
+        def is_there() -> bool:
+            found[:] = [self.driver.execute_script(FIRST_VISIBLE, places, beginning)]
+            return found[0] is not None
+
+        for _ in range(10):
+            self.wait(is_there, f"there is one of {places}")
+            with contextlib.suppress(StaleElementReferenceException):
+                return action(found[0])
+        raise AssertionError(f"{places} is replaced again and again")
+
+    def _select(self, field: Any) -> None:
+        """Put the focus on a field, and select what is in it."""
+        self.driver.execute_script("arguments[0].focus(); arguments[0].select()", field)
 
     def _cdp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
         return self.driver.execute_cdp_cmd(command, arguments or {})

@@ -64,7 +64,7 @@ def make_app(browser: Chromium, key: SigningKey) -> None:
     browser.press("Register a signing key")
     browser.find("#signing-name").send_keys("laptop")
     browser.fill(public_key=key.public_base64)
-    browser.find("#signing-keys form button").click()
+    browser.click("#signing-keys form button")
     browser.sees("The signing key is registered.")
 
 
@@ -75,7 +75,7 @@ def upload(browser: Chromium, folder: Path, package: bytes) -> None:
     browser.open(APP)
     browser.find("main form")
     browser.driver.find_element("name", "package").send_keys(str(path))
-    browser.find("[data-upload] > button").click()
+    browser.click("[data-upload] > button")
 
 
 def upload_version(
@@ -99,7 +99,7 @@ def publish(browser: Chromium, version: str) -> None:
     browser.become("developer")
     browser.open(f"{APP}/versions/{version}")
     browser.press("Publish")
-    browser.find(".moves details[open] button").click()
+    browser.click(".moves details[open] button")
     browser.sees("devices are offered it")
 
 
@@ -141,7 +141,7 @@ def make_api_key(browser: Chromium) -> str:
     browser.find("#key-name").send_keys("build server")
     browser.press("see your apps and their versions")
     browser.press("upload versions and submit them for review")
-    browser.find("#keys form[action$='/keys'] button").click()
+    browser.click("#keys form[action$='/keys'] button")
     browser.sees("It is shown this once.")
     return str(browser.find(".secret").text)
 
@@ -150,7 +150,7 @@ def add_webhook(browser: Chromium, address: str) -> None:
     browser.open("/console/account")
     browser.press("Add a webhook")
     browser.fill(url=address)
-    browser.find("#webhooks form button").click()
+    browser.click("#webhooks form button")
     browser.sees("It is shown this once.")
 
 

@@ -143,7 +143,7 @@ def test_from_an_empty_portal_to_a_downloaded_app(browser: Chromium, server: Run
     browser.press("Sign in with Company")
     browser.find("input[name=login]").send_keys("carol")
     browser.find("input[name=password]").send_keys("any")
-    browser.find("button[type=submit]").click()
+    browser.click("button[type=submit]")
     browser.press("Continue")
     browser.sees("This page needs the role reviewer.")
     browser.open("/console/")

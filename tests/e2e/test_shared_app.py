@@ -1,17 +1,47 @@
 """Several people and one app in a browser: members, transfer, trusted publishers, plans, a changed listing, a report."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mosis.context import Context
+from tests.client import Client
 from tests.e2e.chromium import Chromium
-from tests.e2e.steps import PASSWORD, call, mailed_link, set_up
-from tests.e2e.test_console import APP, NOTES, make_app, publish, register, upload_version
-from tests.package_builder import signing_key
-from tests.server import Running
+from tests.e2e.steps import PASSWORD, call, mailed_link
+from tests.e2e.test_console import APP, NOTES
+from tests.server import Running, serving
 
 pytestmark = pytest.mark.slow
 PEOPLE = {"bob": "bob@example.net", "carol": "carol@example.net"}
+
+
+@pytest.fixture
+def settings(port: int) -> dict[str, str]:
+    return {"LISTEN_ADDR": f"127.0.0.1:{port}", "BASE_URL": f"http://127.0.0.1:{port}"}
+
+
+@pytest.fixture
+def server(
+    tmp_path: Path, port: int, env: Context, client: Client, browser: Chromium
+) -> Iterator[Running]:
+    """A portal in this process, with an administrator and a developer's published app."""
+    client.admin("olivia")
+    dora = client.verified(client.register("dora"))
+    client.published(dora, client.app_of(dora, NOTES))
+    found = Running(tmp_path, port=port)
+    browser.base_url = found.url
+    with serving(env):
+        yield found
+
+
+def sign_in(browser: Chromium, who: str, name: str) -> None:
+    """Sign in with an account that exists, in a session of its own."""
+    browser.become(who)
+    browser.open("/console/sign-in")
+    browser.fill(email=f"{name}@example.net", password=PASSWORD)
+    browser.press("Sign in")
+    browser.sees(f"Hello, {name.title()}")
 
 
 def sign_up(browser: Chromium, name: str) -> None:
@@ -33,15 +63,9 @@ def accept(browser: Chromium, server: Running, name: str, what: str) -> None:
     browser.sees("You are a member of this app now.")
 
 
-def test_people_who_share_an_app(browser: Chromium, server: Running, tmp_path: Path) -> None:
-    key = signing_key()
-    browser.become("operator")
-    set_up(browser, server)
-    browser.become("developer")
-    register(browser, server)
-    make_app(browser, key)
-    upload_version(browser, tmp_path, key, "1.0.0", 1)
-    publish(browser, "1.0.0")
+def test_people_who_share_an_app(browser: Chromium, server: Running) -> None:
+    sign_in(browser, "operator", "olivia")
+    sign_in(browser, "developer", "dora")
     invite(browser, server)
     trust(browser)
     plan(browser)
@@ -83,7 +107,7 @@ def trust(browser: Chromium) -> None:
         issuer="https://token.actions.githubusercontent.com",
         claims="repository_id=74\nref=refs/heads/main",
     )
-    browser.find("#add form button").click()
+    browser.click("#add form button")
     browser.sees("The trusted publisher is added.")
 
 
@@ -104,7 +128,7 @@ def change_the_listing(browser: Chromium, server: Running) -> None:
     assert call(server, "GET", f"/v1/store/apps/{NOTES}")["name"] == "Notes"
     browser.become("operator")
     browser.open("/console/reviews")
-    browser.find("a[href*='/reviews/listings/']").click()
+    browser.click("a[href*='/reviews/listings/']")
     browser.sees("What the store shows of Notes")
     browser.press("Approve")
     browser.sees("The store shows the change now.")

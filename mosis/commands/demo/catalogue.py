@@ -1,5 +1,4 @@
-"""`portal.py demo`: an example catalogue in a portal without apps, made by the functions that serve
-real requests."""
+"""`portal.py demo`: an example catalogue, made by the functions that serve real requests."""
 
 import colorsys
 import io

@@ -22,6 +22,7 @@ from mosis.clock import DAY, text
 from mosis.records import dataclass
 
 # relative activity by hour of the day
+CONNECTIONS = 4  # of the simulated devices
 _HOURS = [1, 1, 1, 1, 1, 2, 5, 9, 9, 7, 7, 8, 10, 8, 7, 7, 8, 10, 12, 14, 14, 12, 7, 3]
 _CRASHES = [
     ("LuaError", "attempt to index a nil value (local 'note')", "notes.lua", "save"),
@@ -149,20 +150,14 @@ def _event(kind: str, at: int, **data: Any) -> dict[str, Any]:
 
 
 def simulate(
-    url: str,
-    apps: list[tuple[str, list[str]]],
-    devices: int,
-    days: int,
-    seed: int = 1,
-    connections: int = 4,
+    url: str, apps: list[tuple[str, list[str]]], devices: int, days: int, seed: int = 1
 ) -> Sent:
     """Send what `devices` devices produce in `days` days, spread over the apps; the counts."""
     rng, sent = random.Random(seed), Sent()  # noqa: S311  (must be reproducible, not secret)
     today = int(time.time()) // DAY * DAY
     queue: SimpleQueue[tuple[str, dict[str, Any]] | None] = SimpleQueue()
-    threads = [
-        threading.Thread(target=_send_all, args=(url, queue, sent)) for _ in range(connections)
-    ]
+    arguments = (url, queue, sent)
+    threads = [threading.Thread(target=_send_all, args=arguments) for _ in range(CONNECTIONS)]
     for thread in threads:
         thread.start()
     fleets = [(app, fleet(rng, max(1, devices // len(apps)), versions)) for app, versions in apps]
@@ -216,9 +211,9 @@ def _post(connection: http.client.HTTPConnection, path: str, body: bytes) -> tup
         return 0, 0.5
 
 
-def published_apps(url: str, most: int = 10) -> list[tuple[str, list[str]]]:
+def published_apps(url: str) -> list[tuple[str, list[str]]]:
     """The published apps of a portal with their versions, oldest first."""
-    found = _get(url, f"/v1/store/apps?limit={most}")["apps"]
+    found = _get(url, "/v1/store/apps?limit=10")["apps"]
     return [(app["package_id"], _versions(url, app["package_id"])) for app in found]
 
 

@@ -1,5 +1,4 @@
-"""OpenID Connect providers: discovery, keys, and validation of the ID token as in OpenID Connect
-Core 1.0, section 3.1.3.7."""
+"""OpenID Connect providers: discovery, keys, and validation of ID tokens (Core 1.0, 3.1.3.7)."""
 
 from typing import Any
 

@@ -1,5 +1,4 @@
-"""Copies of the database made while the portal runs, and of what Litestream does not copy:
-telemetry and the secrets."""
+"""Copies, while the portal runs, of the database, and of telemetry and secrets."""
 
 import logging
 import os

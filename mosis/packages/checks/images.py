@@ -1,5 +1,4 @@
-"""Images must have the format of their name, as libpng, libjpeg, libwebp and stb_image read it:
-PNG, JPEG, WebP, TGA."""
+"""Images must be PNG, JPEG, WebP or TGA, as named, for libpng, libjpeg, libwebp, stb_image."""
 
 import struct
 import zlib

@@ -1,5 +1,4 @@
-"""Lua scripts: compiled as source text by Lua 5.4, never run; what a script uses is found from its
-tokens, for the reviewer."""
+"""Lua scripts: compiled by Lua 5.4, never run; what they use is found from their tokens."""
 
 import re
 from collections.abc import Iterator
