@@ -35,7 +35,7 @@ APP, HOUR = "com.acme.notes", 3600
 START = 1_800_000_000.0
 STEPS = [(10, 0), (30, 24), (100, 48)]
 DEVICES, SESSIONS = 60, 40  # of each version, in each round of six hours
-CHEAP = Cost(memory_kib=8, iterations=1, lanes=1)
+CHEAP = Cost(memory_kib=8, iterations=1)
 
 SERVE = "import sys; from bench import rollouts_real; rollouts_real.serve(*sys.argv[1:])"
 

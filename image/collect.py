@@ -139,7 +139,7 @@ UNCHECKED = PycInvalidationMode.UNCHECKED_HASH
 LATE = (  # imported inside functions
     "bottle waitress websockets.asyncio.server jwt cerberus multipart orjson mistune lupa.lua54 tinycss2 ssl sqlite3 smtplib"
     " http.client urllib.request zipfile ctypes decimal cryptography.hazmat.primitives.asymmetric.ed25519"
-    " cryptography.hazmat.primitives.kdf.scrypt email.message csv obstore.store"
+    " cryptography.hazmat.primitives.kdf.scrypt nacl.pwhash email.message csv obstore.store"
 )
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 

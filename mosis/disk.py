@@ -1,7 +1,7 @@
 """Disks: their file system, free space, and flushing."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 # Network file systems: WAL mode needs all processes on one host (https://sqlite.org/wal.html, Overview).
@@ -24,6 +24,15 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def flush_together(paths: Sequence[Path]) -> None:
+    """Flush files and directories at the same time: a disk that is flushed once for all of them takes
+    half as long. Raises OSError."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(len(paths)) as pool:
+        list(pool.map(flush, paths))
 
 
 def write_new(path: Path, pieces: Iterable[bytes]) -> None:

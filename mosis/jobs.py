@@ -158,7 +158,7 @@ def add(
                 " WHERE unique_key = ? AND state IN ('waiting', 'running')"
             )
             db.change(sql, due, unique_key)
-            db.notify_workers()
+            db.notify_workers(kind_of(kind).lane)
         return None
     job_id = new_id()
     db.insert(
@@ -172,7 +172,7 @@ def add(
         run_at=due,
         created_at=db.now,
     )
-    db.notify_workers()
+    db.notify_workers(kind_of(kind).lane)
     return job_id
 
 
@@ -340,14 +340,13 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
         if not again:
             raise InvalidState("Another unfinished job does the same already.", job.state)
         audit.add(db, caller, "job.retry", job_id, kind=job.kind)
-        db.notify_workers()
+        db.notify_workers(job.lane)
         return db.get(Job, "id = ?", job_id)
 
 
 def sweep(env: Any) -> None:
     """Job: delete finished jobs after a day, dead ones after a month."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         sql = (
             "DELETE FROM jobs WHERE state = 'done' AND finished_at < ?1 AND (unique_key IS NULL OR unique_key NOT LIKE 'schedule:%'"
             # the last finished one of a kind records when it ran; a time in the future does not
@@ -452,7 +451,7 @@ def _end(db: Connection, job: Job, state: str, error: str | None) -> None:
 
 
 def _give_back(db: Connection, job: Job, run_at: str, error: str | None) -> int:
-    db.notify_workers()
+    db.notify_workers(job.lane)
     sql = (
         "UPDATE jobs SET state = 'waiting', lease_until = NULL, lease_token = NULL, run_at = ?,"
         " last_error = coalesce(?, last_error) WHERE id = ? AND lease_token = ? AND state = 'running'"

@@ -98,7 +98,7 @@ HEARTBEAT_SECONDS = 5.0  # a third of the lease
 
 class Worker:
     """Threads that run queued jobs until they are stopped, some for each lane. Commits of this
-    process that queue a job wake them at once; jobs queued by another process are seen within
+    process that queue a job wake those of its lane at once; jobs queued by another process are seen within
     `longest_sleep_seconds`."""
 
     def __init__(self, env: Context, longest_sleep_seconds: float = LONGEST_SLEEP_SECONDS) -> None:
@@ -107,8 +107,9 @@ class Worker:
         self._running: dict[str, Job] = {}
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._stop_beating = threading.Event()
-        self._wake = threading.Condition()
-        self._signals = 0
+        self._lock = threading.Lock()
+        self._wake = {lane: threading.Condition(self._lock) for lane in jobs.LANES}
+        self._signals = Counter[str]()
         self._stopping = False
         self._sizes = THREADS | {"checks": env.config.check_processes}
         self._looking = threading.Lock()
@@ -124,17 +125,18 @@ class Worker:
         for thread in (*self._threads, self._heart):
             thread.start()
 
-    def wake(self) -> None:
-        """Wake the threads, because a job may be due."""
-        with self._wake:
-            self._signals += 1
-            self._wake.notify_all()
+    def wake(self, *lanes: str) -> None:
+        """Wake the threads of these lanes (of all if none is given), because a job may be due. The
+        others stay asleep: they would delay the response of the request that queued it."""
+        with self._lock:
+            for lane in lanes or jobs.LANES:
+                self._signals[lane] += 1
+                self._wake[lane].notify_all()
 
     def quit(self) -> None:
         """Start no further job. Does not wait."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify_all()
+        self._stopping = True
+        self.wake()
 
     def stop(self, timeout_seconds: float = 5) -> None:
         """Stop after the running jobs; those that take too long run again in the next process."""
@@ -163,7 +165,7 @@ class Worker:
 
     def _loop(self, lane: str) -> None:
         while not self._stopping:
-            signals = self._signals
+            signals = self._signals[lane]
             if lane == "quick":
                 self._logged(self._schedule)
             with self._looking:  # in turn, so that threads without a job share a connection
@@ -174,9 +176,9 @@ class Worker:
             if job is not None:
                 self._run(job)
                 continue
-            with self._wake:
-                if signals == self._signals and not self._stopping:
-                    self._wake.wait(pause)
+            with self._lock:
+                if signals == self._signals[lane] and not self._stopping:
+                    self._wake[lane].wait(pause)
 
     def _logged(self, step: Callable[[], Result]) -> Result | None:
         """The result; None while nothing may be written, and after an error such as a full disk or a

@@ -29,10 +29,10 @@ from tests import forked_checks
 from tests.client import PASSWORD, Account, Client
 from tests.forked_checks import ForkedChecks
 from tests.seaweed import SeaweedFS
-from tests.server import Backed
+from tests.server import Backed, programs, wait_until
 
 START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
-CHEAP = Cost(memory_kib=8, iterations=1, lanes=1)  # password hashes of tests; Argon2's least
+CHEAP = Cost(memory_kib=8, iterations=1)  # password hashes of tests; Argon2's least
 # Fixed, so that devices have the same registers of a sketch in every run: with a random one, two
 # of them share a register in one run of 4,096 and are counted as one.
 TELEMETRY_SECRET = "the telemetry secret of tests, which is not a secret"
@@ -137,6 +137,24 @@ def _no_secret_in_the_log() -> Iterator[None]:
             root.removeHandler(each)
             root.setLevel(logging.WARNING)
     assert handler.lines == []
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every program that a test starts ends with it: what is left would slow down the others, or
+    hold a port or a file of theirs."""
+    if request.node.get_closest_marker("slow") is None:
+        yield
+        return
+    before = programs()
+    yield
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: programs().keys() <= before.keys(), "all have ended", 10)
+    left = {pid: command for pid, command in programs().items() if pid not in before}
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert left == {}, f"programs that the test has left: {left}"
 
 
 class FakeClock:

@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ class ForkedProcess:
         self, command: list[str], *, env: Mapping[str, str], cwd: Path, stdout: Any, stderr: Any
     ) -> None:
         self.returncode: int | None = None
+        self._reading = threading.Lock()  # a test may kill it while a thread waits for its start
         status, of_parent = os.pipe()
         self._status = open(status, "rb", 0)
         request = json.dumps([command, dict(env), str(cwd)]).encode()
@@ -67,7 +69,8 @@ class ForkedProcess:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -77,12 +80,16 @@ class ForkedProcess:
 
     def _end(self, timeout: float | None) -> int | None:
         """The exit code, once the parent has written it: subprocess's, negative for a signal."""
-        if self.returncode is None:
-            poll = select.poll()
+        poll = select.poll()
+        with self._reading:
+            if self.returncode is not None:
+                return self.returncode
             poll.register(self._status, select.POLLIN)
-            if poll.poll(None if timeout is None else timeout * 1000):
-                self.returncode = int.from_bytes(self._status.read(4), signed=True)
-                self._status.close()
+        if poll.poll(None if timeout is None else timeout * 1000):
+            with self._reading:
+                if self.returncode is None:
+                    self.returncode = int.from_bytes(self._status.read(4), signed=True)
+                    self._status.close()
         return self.returncode
 
 

@@ -464,7 +464,7 @@ def _installed() -> Path:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=280,
         )
         output, failed = done.stderr.strip(), done.returncode != 0
     except subprocess.TimeoutExpired:

@@ -178,7 +178,7 @@ class Line:
                     self._left = None
                     target.sendall(data[:left])
                     self.reached.set()
-                    self.release.wait(120)
+                    self.release.wait(280)
                     data = data[left:]
                 elif left is not None:
                     self._left = left - len(data)

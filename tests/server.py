@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -230,6 +231,24 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def programs() -> dict[int, str]:
+    """What this process has started, or had forked, and still runs: pid and command. What the
+    fixtures of a session start is left out, and the processes that fork for others."""
+
+    def children(parent: int) -> Iterator[tuple[int, str]]:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # it has ended
+                for pid in filter(is_alive, map(int, task.read_text().split())):
+                    yield pid, Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+    found = dict(children(os.getpid()))
+    forking = [pid for pid in found if re.search("multiprocessing|forked_portal", found[pid])]
+    found = {pid: found[pid] for pid in found if not re.search("weed|chrom", found[pid])}
+    for pid in forking:
+        found |= dict(children(pid))
+    return {pid: found[pid] for pid in found.keys() - set(forking)}
+
+
 @contextlib.contextmanager
 def running(
     folder: Path, settings: Mapping[str, str] | None = None, port: int | None = None
@@ -260,7 +279,7 @@ def ended(
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = launch(line, env=environment, cwd=folder, stdout=output, stderr=errors)
         try:
-            code = process.wait(120)
+            code = process.wait(280)
         finally:
             process.kill()
         output.seek(0)

@@ -112,7 +112,7 @@ def killed_twice(slow_package: Path) -> list[dict[str, object]]:
     second = the_child(but=first)
     time.sleep(0.1)
     os.kill(second, signal.SIGKILL)
-    thread.join(120)
+    thread.join(280)
     assert first != second
     return findings
 
@@ -139,7 +139,7 @@ def stopped(slow_package: Path) -> list[dict[str, object]]:
         findings.clear()
         return []
     finally:
-        thread.join(120)
+        thread.join(280)
     assert not kill_checks.alive(child)
     return findings
 
@@ -181,7 +181,7 @@ def test_a_child_cannot_open_anything(slow_package: Path) -> None:
         session = os.getsid(child)
         os.kill(child, signal.SIGKILL)
         os.kill(the_child(but=child), signal.SIGKILL)
-        thread.join(120)
+        thread.join(280)
     assert answer["Max open files"] == ["3", "3"]
     assert answer["Max file size"] == ["0", "0"]
     assert answer["Max address space"] == [str(512 << 20)] * 2

@@ -22,7 +22,7 @@ import portal
 from mosis import VERSION
 from tests import containers
 from tests.containers import Container, Image, Project
-from tests.server import wait_until
+from tests.server import free_port, wait_until
 from tests.test_cookbook import TOOLS, commands
 from tests.test_documents import blocks
 
@@ -190,7 +190,7 @@ def test_the_cookbook_works_in_the_container(project: Project, tmp_path: Path) -
         environment = {
             "PORTAL": f"http://{container.address}:8080",
             "EVENTS": f"ws://{container.address}:8081",
-            "HOOK": f"http://{project.network}.1:9999",
+            "HOOK": f"http://{project.network}.1:{free_port()}",
             "PYTHON": str(python),
             "TMPDIR": str(tmp_path),
             "HOME": str(tmp_path / "home"),
@@ -198,7 +198,7 @@ def test_the_cookbook_works_in_the_container(project: Project, tmp_path: Path) -
         }
         done = subprocess.run(
             ["bash", "--posix", "-c", commands("COOKBOOK.md")],
-            cwd=HERE, env=environment, capture_output=True, text=True, timeout=120, check=False,
+            cwd=HERE, env=environment, capture_output=True, text=True, timeout=280, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         assert done.stdout.count("com.acme.notes 1.0.4 passed the checks.") == 2

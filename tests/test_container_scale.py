@@ -99,7 +99,7 @@ def publish(primary: Container, folder: Path) -> None:
     done = subprocess.run(
         ["bash", "--posix", "-c", script],
         cwd=HERE, env=home | {"PORTAL": SECRETS["BASE_URL"], "PYTHON": str(python)},
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Published: devices are offered it." in done.stdout

@@ -51,7 +51,7 @@ def test_the_cookbook_works_word_for_word_on_both_servers(tmp_path: Path) -> Non
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=280,
                 check=False,
             )
             assert server.stop() == 0

@@ -198,7 +198,7 @@ def test_the_command_line_is_fetched_checked_and_used_as_its_page_says(
     done = subprocess.run(
         ["sh", "-eu", "-c", script],
         cwd=folder, env=mosis.environment | {"PATH": f"{folder}:{mosis.environment['PATH']}"},
-        input="correct horse battery\n", capture_output=True, text=True, timeout=120, check=False,
+        input="correct horse battery\n", capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mosis.pyz: OK" in done.stdout
@@ -238,7 +238,7 @@ def test_the_upgrade_from_python_keeps_the_data(tmp_path: Path) -> None:
     }  # fmt: skip
     done = subprocess.run(
         ["sh", "-eu", "-c", script.replace("make run", "make --dry-run run")],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "portal.py  serve" in done.stdout

@@ -92,7 +92,7 @@ def test_a_broken_download_goes_on_where_it_broke_off(
     }
     sizes, codes = [], []
     for _ in range(3):
-        codes.append(subprocess.run(commands[tool], timeout=120).returncode)
+        codes.append(subprocess.run(commands[tool], timeout=280).returncode)
         sizes.append(target.stat().st_size)
     line.close()
     assert line.broke == 2

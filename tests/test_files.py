@@ -54,7 +54,8 @@ def test_every_new_name_is_flushed_and_known_folders_only_once(
         received, target = files.receive(io.BytesIO(b"12345"), 10), files.path("me", app, version)
         flushed.clear()
         files.keep(received, target)
-        return {str(each.relative_to(files.root)) for each in flushed}
+        assert target in flushed  # by its final name: the rename is not undone by a power cut
+        return {str(each.relative_to(files.root)) for each in flushed if each != target}
 
     assert keep(files, "1") == {".", "me", "me/app", "me/app/1"}
     assert keep(files, "2") == {"me/app", "me/app/2"}
@@ -68,6 +69,35 @@ def test_every_new_name_is_flushed_and_known_folders_only_once(
     monkeypatch.setattr(storage, "MOST_FLUSHED", 1)
     assert keep(files, "4") == {"me/app", "me/app/4"}
     assert len(files._flushed) <= 2
+
+
+def test_only_a_large_file_is_flushed_before_its_transaction(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the write lock is held while little is written."""
+    early: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: early.append(os.fstat(handle).st_size))
+    for size in (10, storage.FLUSHED_EARLY_BYTES, storage.FLUSHED_EARLY_BYTES + 1):
+        files.receive(io.BytesIO(bytes(size)), 1 << 30)
+    assert early == [storage.FLUSHED_EARLY_BYTES + 1]
+
+
+@pytest.mark.parametrize("failing", ["package.mosis", "1", "app"])
+def test_a_package_is_not_kept_if_any_of_its_flushes_fails(
+    files: Files, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    flush = os.fsync
+
+    def broken(handle: int) -> None:
+        if Path(os.readlink(f"/proc/self/fd/{handle}")).name == failing:
+            raise OSError(errno.EIO, "Input/output error")
+        flush(handle)
+
+    received = files.receive(io.BytesIO(b"12345"), 10)
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(Unavailable) as refused:
+        files.keep(received, files.path("me", "app", "1"))
+    assert refused.value.code == "package_unavailable"
 
 
 @pytest.mark.parametrize(("limit", "expected", "error"), [

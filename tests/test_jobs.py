@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from mosis import jobs, worker
+from mosis.caller import PORTAL
 from mosis.context import Context
 from mosis.worker import Worker
 from tests.conftest import FakeClock
@@ -140,6 +141,29 @@ def test_a_commit_wakes_the_worker_at_once(env: Context, done: list[int]) -> Non
         add(env, number=number)
         wait_until(lambda number=number: done == [*range(number + 1)], "the job is done")
     running.stop()
+
+
+def test_a_commit_wakes_the_lane_of_its_job(env: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each lane has threads that sleep; a retried job wakes its lane too."""
+    done: list[str] = []
+    running = Worker(env, longest_sleep_seconds=3600)
+    running.start()
+    for lane in jobs.LANES:
+        kind = next(
+            name
+            for name, kind in jobs.KINDS.items()
+            if kind.lane == lane and not kind.every_seconds
+        )
+        monkeypatch.setitem(worker.HANDLERS, kind, lambda env, lane: done.append(lane))
+        job = add(env, kind, lane=lane)
+        wait_until(lambda lane=lane: done[-1:] == [lane], "the job is done")
+        wait_until(lambda job=job: state(env, job)[0] == "done", "it is recorded")
+        with env.db.connection().write() as db:
+            db.update("jobs", "id = ?", job, state="dead")
+        jobs.retry(env.db.connection(), PORTAL, job)
+        wait_until(lambda job=job: state(env, job)[0] == "done", "it has run again")
+    running.stop()
+    assert done == [lane for lane in jobs.LANES for _ in range(2)]
 
 
 def test_two_workers_share_one_queue(env: Context, done: list[int]) -> None:

@@ -93,10 +93,14 @@ def test_compose_understands_the_files(tmp_path: Path, file: str) -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_run_starts_a_store(tmp_path: Path) -> None:
     """In a copy that has its virtual environment: installing takes a package index."""
-    left_out = shutil.ignore_patterns(".*", "build", "data", "packages", "tests", "bench")
+    # other tests may write into __pycache__ meanwhile
+    compiled = shutil.ignore_patterns("__pycache__")
+    names = (".*", "build", "data", "packages", "tests", "bench", "__pycache__")
+    left_out = shutil.ignore_patterns(*names)
     copy = tmp_path / "portal"
     shutil.copytree(portal.HERE, copy, ignore=left_out)
-    shutil.copytree(portal.HERE / "mosis/packages", copy / "mosis/packages", dirs_exist_ok=True)
+    there = copy / "mosis/packages"
+    shutil.copytree(portal.HERE / "mosis/packages", there, ignore=compiled, dirs_exist_ok=True)
     python = copy / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')

@@ -844,7 +844,7 @@ def test_a_reader_above_the_least_rate_keeps_its_connection(
 ) -> None:
     monkeypatch.setattr(channel, "SEND_DEBT_SECONDS", 0.2)
 
-    def kept() -> bool:  # on a busy machine the reader can stand still for longer than its debt
+    def stays() -> bool:  # on a busy machine the reader can stand still for longer than its debt
         server = start()
         wire = Wire(server, 65_536).send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
         begun = time.monotonic()
@@ -857,7 +857,7 @@ def test_a_reader_above_the_least_rate_keeps_its_connection(
             time.sleep(0.02)
         return reasons(server) == {}
 
-    assert any(kept() for _ in range(5))
+    assert any(stays() for _ in range(5))
 
 
 def test_unsent_bytes_of_all_clients_are_bounded_and_the_slowest_reader_is_closed_first(

@@ -58,9 +58,9 @@ class Connection:
         """Call the subscribers of this account after the running transaction is committed."""
         self.after_commit(lambda: self.database.on_event(developer_id))
 
-    def notify_workers(self) -> None:
-        """Have the workers look for due jobs after the running transaction is committed."""
-        self.after_commit(lambda: self.database.on_job())
+    def notify_workers(self, lane: str) -> None:
+        """Have the workers of a lane look for due jobs after the running transaction is committed."""
+        self.after_commit(lambda: self.database.on_job(lane))
 
     @overload
     def all(self, sql: str, *values: Any, into: type[Row]) -> list[Row]: ...

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 
 from mosis.clock import Clock
@@ -35,7 +35,7 @@ class Database:
         self.clock = clock or Clock()
         self.writers = threading.Lock()
         # Called after a commit; set by the worker, the subscriptions and the context.
-        self.on_job: Callable[[], None] = lambda: None
+        self.on_job: Callable[[str], None] = lambda lane: None
         self.on_event: Callable[[str], None] = lambda developer_id: None
         # Raises Unavailable while this process may not write, because another portal may.
         self.fence: Callable[[], None] = lambda: None
@@ -98,6 +98,10 @@ class Database:
             found.thread = threading.current_thread()
             self._local.connection = found
         return found
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """As `Connection.write`, of this thread's connection."""
+        return self.connection().write()
 
     def release(self) -> None:
         """Let other threads have this thread's connection: what `connection` returned here must not

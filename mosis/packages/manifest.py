@@ -201,11 +201,13 @@ def _author(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
 
 def _permissions(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
     for index, name in _items(value):
+        if name in PERMISSIONS:
+            continue
         allowed = one_of(name, PERMISSIONS, "A permission")
         if name in tuple(RESERVED_PERMISSIONS):
             detail = f"{name!r} is for the system's own apps. {allowed}"
             yield _finding(f"{at}/{index}", "permission_reserved", detail)
-        elif name not in PERMISSIONS:
+        else:
             detail = f"There is no permission {str(name)[:80]!r}. {allowed}"
             yield _finding(f"{at}/{index}", "permission_unknown", detail)
     yield from _list(at, value, longest=len(PERMISSIONS))

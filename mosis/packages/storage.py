@@ -1,8 +1,8 @@
 """Package files on disk: received into incoming/, moved to their final name, opened, removed.
 mosis/packages/bucket_storage.py has the same for packages in a bucket.
 
-A file that `keep` has moved survives a power cut: the file is flushed, renamed, and the directories
-are flushed too (on btrfs a rename alone can be lost).
+A file that `keep` has moved survives a power cut: it is renamed, then the file and the directories
+are flushed (on btrfs a rename alone can be lost).
 PACKAGES_DIR/{developer_id}/{app_id}/{version}/package.mosis is a layout that operators rely on.
 """
 
@@ -30,6 +30,9 @@ NAME = "package.mosis"
 ORPHAN_AGE_SECONDS = 24 * 3600
 HASHED_EVERY_SECONDS = 24 * 3600
 MOST_FLUSHED = 2_000  # folders
+# Larger files are flushed before the transaction that keeps them, so that the write lock is not held
+# while their bytes are written.
+FLUSHED_EARLY_BYTES = 4 << 20
 
 
 class Readable(Protocol):
@@ -40,7 +43,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class Received:
-    """A file that was received completely and flushed, in incoming/."""
+    """A file that was received completely, in incoming/."""
 
     path: Path
     size_bytes: int
@@ -78,7 +81,7 @@ class Files:
     def receive(
         self, body: Readable, limit_bytes: int, expected_bytes: int | None = None
     ) -> Received:
-        """Copy a body into incoming/, counting and hashing it, and flush the file. Raises
+        """Copy a body into incoming/, counting and hashing it; `keep` makes it durable. Raises
         LimitReached `too_large`, Malformed if less than `expected_bytes` arrived, Unavailable
         `no_space` or `package_unavailable` (a directory that cannot be written)."""
         # other servers store the body before they call the application
@@ -99,7 +102,8 @@ class Files:
                         f"The body has {size} bytes, but {expected_bytes} "
                         "were announced; send it again."
                     )
-                os.fsync(file.fileno())
+                if size > FLUSHED_EARLY_BYTES:
+                    os.fsync(file.fileno())
         except BaseException as error:
             with suppress(OSError):  # on a read-only file system nothing was created
                 path.unlink(missing_ok=True)
@@ -113,12 +117,12 @@ class Files:
         return self.root / developer_id / app_id / version / NAME
 
     def keep(self, received: Received, target: Path) -> None:
-        """Move a received file to its final name, before the COMMIT. Raises Unavailable."""
+        """Move a received file to its final name, and flush it, before the COMMIT. Raises
+        Unavailable."""
         try:
             unflushed = self._make_folder(target.parent)
             os.replace(received.path, target)
-            for folder in (target.parent, *unflushed):
-                disk.flush(folder)
+            disk.flush_together((target, target.parent, *unflushed))
         except OSError as error:
             raise _not_stored(error) from error
         if len(self._flushed) > MOST_FLUSHED:

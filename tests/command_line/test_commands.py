@@ -414,7 +414,7 @@ def run_steps(workflow: Path, folder: Path, environment: dict[str, str], ref: st
         }
         ran = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
-            cwd=folder, env=environment | variables, capture_output=True, text=True, timeout=120, check=False,
+            cwd=folder, env=environment | variables, capture_output=True, text=True, timeout=280, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, (step, ran.stdout, ran.stderr)
         done.append(step["name"])

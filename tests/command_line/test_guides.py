@@ -43,7 +43,7 @@ class Shell:
     def __call__(self, script: str) -> str:
         done = subprocess.run(
             ["sh", "-eu", "-c", script],
-            cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+            cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, (script, done.stdout, done.stderr)

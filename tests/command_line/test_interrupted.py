@@ -222,7 +222,7 @@ def test_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
                     process.wait(chance.uniform(0.2, 0.8))
                 server.kill()
                 server.start()
-                out, err = process.communicate(timeout=120)
+                out, err = process.communicate(timeout=280)
             assert process.returncode == 0, (out, err)
             assert json.loads(out)["state"] == "in_review"
             mosis.folder.joinpath("notes/assets/scripts/main.lua").write_text(f"return {number}\n")
@@ -247,7 +247,7 @@ def test_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
                 if each["version"] == "1.0.2"
             )
             reviewer("approve", review["id"], "--yes").expect(0)
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=280)
         assert process.returncode == 0, (out, err)
         assert "1.0.2: published" in out
 

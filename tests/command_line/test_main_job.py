@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.client import PASSWORD, Account, Client
-from tests.command_line.driver import Mosis, approve_all, ended, pythons
+from tests.command_line.driver import Mosis, approve_all, ended, in_suite, pythons
 from tests.conftest import FakeClock
 
 
@@ -172,11 +172,9 @@ def pythons_and_options() -> list[Any]:
     """In the suite, the oldest Python with its packages and the newest without."""
     found = []
     for name, options in (("with packages", ["-I"]), ("alone", ["-I", "-S"])):
-        oldest, *others = (getattr(each, "values", (each,))[0] for each in pythons())
-        of_suite = oldest if name == "with packages" or not others else others[-1]
-        for python in (oldest, *others):
-            marks = () if python == of_suite else pytest.mark.campaign
-            found.append(pytest.param(python, options, marks=marks, id=f"{python}-{name}"))
+        of_suite = pythons()[0 if name == "with packages" else -1]
+        for python in pythons():
+            found.append(in_suite(python, of_suite, options, id=f"{python}-{name}"))
     return found
 
 
@@ -194,7 +192,7 @@ def test_the_whole_job_under_every_python(
     def run(*arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
             [python, *options, str(path), *arguments],
-            cwd=mosis.folder, env=mosis.environment, input=stdin, capture_output=True, text=True, timeout=120, check=False,
+            cwd=mosis.folder, env=mosis.environment, input=stdin, capture_output=True, text=True, timeout=280, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         return done.stdout

@@ -19,7 +19,7 @@ from mosis.client.config import Config, Credentials, is_plain_text, normal_url
 from mosis.client.output import Stop
 from mosis.client.project import bump, next_version
 from mosis.web.cli import zipapp
-from tests.command_line.driver import Mosis, Terminal, ended, pythons
+from tests.command_line.driver import Mosis, Terminal, ended, in_suite, pythons
 
 
 def test_the_same_bytes_under_another_clock_locale_umask_and_order(offline: Mosis) -> None:
@@ -176,7 +176,7 @@ def test_only_files_are_replaced_by_a_package(offline: Mosis) -> None:
     assert plain.read_bytes().startswith(b"PK")
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
+@pytest.mark.parametrize(("arguments", "reason"), [
     (["publish", "notes", "--notes", "none"], "none cannot be read: No such file or directory\n"),
     (["publish", "notes", "--notes", "latin"], "latin cannot be read: it is not text in UTF-8\n"),
     (["keys", "import", "laptop", "--file", "latin"], "latin cannot be read: it is not text in ASCII\n"),
@@ -184,13 +184,13 @@ def test_only_files_are_replaced_by_a_package(offline: Mosis) -> None:
     (["rollout", "a.b", "1.0.0", "nan"], "argument PERCENT: this must be a share in percent, from 0.1 to 100\n"),
 ])  # fmt: skip
 def test_what_cannot_be_used_is_named_with_the_reason(
-    offline: Mosis, arguments: list[str], said: str
+    offline: Mosis, arguments: list[str], reason: str
 ) -> None:
     offline("init", "notes").expect(0)
     offline.folder.joinpath("latin").write_bytes(b"\xe9")
     elsewhere = {"MOSIS_URL": "http://127.0.0.1:1", "MOSIS_TOKEN": "x" * 50}
     refused = offline(*arguments, env=elsewhere).expect(2).err
-    assert refused.endswith(said)
+    assert refused.endswith(reason)
 
 
 @pytest.mark.parametrize("proxy", [
@@ -329,7 +329,7 @@ def test_what_is_not_understood(offline: Mosis) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("python", pythons())
+@pytest.mark.parametrize("python", [in_suite(each, pythons()[0]) for each in pythons()])
 def test_with_the_standard_library_alone(offline: Mosis, python: str) -> None:
     """No third-party package is found (-I -S); openssl signs; what is not checked is named."""
     path = offline.folder / "mosis.pyz"
@@ -338,7 +338,7 @@ def test_with_the_standard_library_alone(offline: Mosis, python: str) -> None:
     def run(*arguments: str) -> str:
         command = [python, "-I", "-S", str(path), *arguments]
         with ended(offline.start(*arguments, program=command[: -len(arguments)])) as process:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=280)
         assert process.returncode == 0, (out, err)
         return out
 
@@ -362,7 +362,7 @@ def test_with_the_standard_library_alone(offline: Mosis, python: str) -> None:
             bad.writestr(entry, content)
     command = [python, "-I", "-S", str(path)]
     with ended(offline.start("verify", "bad.mosis", program=command)) as process:
-        assert "signature_invalid" in process.communicate(timeout=120)[0]
+        assert "signature_invalid" in process.communicate(timeout=280)[0]
 
 
 def test_an_old_python_is_refused_with_a_message(offline: Mosis) -> None:

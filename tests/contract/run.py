@@ -165,7 +165,7 @@ def save_description(server: Running) -> Path:
 
 
 def check(command: list[Any], **more: Any) -> None:
-    subprocess.run([str(part) for part in command], check=True, timeout=120, **more)
+    subprocess.run([str(part) for part in command], check=True, timeout=280, **more)
 
 
 if __name__ == "__main__":
