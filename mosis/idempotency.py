@@ -120,8 +120,7 @@ def in_progress() -> Conflict:
 
 def sweep(env: Any) -> None:
     """Job: delete stored responses that have expired."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         db.change("DELETE FROM idempotency WHERE expires_at <= ?", db.now)
 
 

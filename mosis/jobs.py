@@ -346,8 +346,7 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
 
 def sweep(env: Any) -> None:
     """Job: delete finished jobs after a day, dead ones after a month."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         sql = (
             "DELETE FROM jobs WHERE state = 'done' AND finished_at < ?1 AND (unique_key IS NULL OR unique_key NOT LIKE 'schedule:%'"
             # the last finished one of a kind records when it ran; a time in the future does not

@@ -82,7 +82,7 @@ def test_the_quick_way_and_the_exact_one_read_the_same(
     for at, piece in mutations:
         text = text[: at % (len(text) + 1)] + piece + text[at % (len(text) + 1) :]
     body = text.encode("utf-8", "surrogatepass")
-    quickly = strict_json._read_quickly(body, strict_json._outside_strings(body), DEPTH)
+    quickly = strict_json._read_quickly(body, strict_json._outside_strings(body))
     if quickly is not strict_json._UNDECIDED:
         assert repr(strict_json._decoder.decode(body.decode())) == repr(quickly)
 

@@ -1,7 +1,7 @@
 """waitress's own functional tests, run over mosis.server: what we replaced must still do what waitress promises.
 
 They come from its source distribution, fetched by pip into .cache/ (skipped where no index answers), and run in a process
-of their own with waitress's two server classes replaced. HTTP/1.1 without Host is refused here, so Host is added to what
+of their own with waitress's server class replaced. HTTP/1.1 without Host is refused here, so Host is added to what
 they send.
 """
 
@@ -18,8 +18,7 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).resolve().parent.parent
 RELEASE = "waitress-3.0.2"
 
-# What asserts the plain text of errors or a behaviour that is stricter here on purpose, and why: name (of the TCP and the
-# Unix variant alike) -> reason.
+# What asserts the plain text of errors or a behaviour that is stricter here on purpose, and why: name -> reason.
 DESELECTED = {
     "test_broken_chunked_encoding": "errors are problem+json, not text/plain",
     "test_broken_chunked_encoding_invalid_hex": "errors are problem+json, not text/plain",
@@ -44,35 +43,22 @@ DESELECTED = {
     "test_proxy_headers": "X-Forwarded-Proto and -Host never reach the application",
 }
 
+# On Unix sockets, which the portal does not listen on, the same requests would be sent again.
 SHIM = """
-import socket
-from waitress import server, utilities
+from waitress import server
 from mosis.server import Admission, Server
 
 class Fixture(Server):
-    def __init__(self, application, host=None, port=None, max_request_body_size=1 << 30, unix_socket=None, **settings):
-        self.path = unix_socket
+    def __init__(self, application, host=None, port=None, max_request_body_size=1 << 30, **settings):
         super().__init__(application, "127.0.0.1:0", 4, lambda *_: Admission(max_request_body_size),
                          **{"ident": "waitress"} | settings)
 
-class FixtureUnix(Fixture):
-    def open(self, listen):
-        utilities.cleanup_unix_socket(self.path)
-        opened = socket.socket(socket.AF_UNIX)
-        opened.bind(self.path)
-        opened.listen()
-        return opened
-
-    getsockname = server.UnixWSGIServer.getsockname
-    fix_addr = server.UnixWSGIServer.fix_addr
-    set_socket_options = lambda self, connection: None
-
-server.TcpWSGIServer, server.UnixWSGIServer = Fixture, FixtureUnix
+server.TcpWSGIServer = Fixture
 
 def pytest_collection_modifyitems(config, items):
-    left_out = [each for each in items if each.name in DESELECTED]
+    left_out = [each for each in items if each.name in DESELECTED or each.cls.__name__.startswith("Unix")]
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [each for each in items if each.name not in DESELECTED]
+    items[:] = [each for each in items if each not in left_out]
 """
 
 
@@ -152,4 +138,4 @@ def test_waitress_functional_tests_pass(suite: Path) -> None:
     )
     assert ran.returncode == 0, ran.stdout[-6000:]
     (passed,) = re.findall(r"^(\d+) passed, \d+ deselected", ran.stdout, re.MULTILINE)
-    assert int(passed) >= 90
+    assert int(passed) >= 45

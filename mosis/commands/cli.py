@@ -326,8 +326,7 @@ def run_admin_create(args: Args, config: Config) -> None:
     email = args.email
     with closing(open_migrated(config)) as env:
         password, password_hash = _new_password(env)
-        db = env.db.connection()
-        with db.write():
+        with env.db.write() as db:
             name = email.partition("@")[0] or email
             accounts.create(db, PORTAL, email, name, password_hash, role="admin", verified=True)
     print(f"Administrator {email}, password {password}\nChange it after the first sign-in.")
@@ -340,8 +339,7 @@ def run_admin_password(args: Args, config: Config) -> None:
 
     with closing(open_migrated(config)) as env:
         password, password_hash = _new_password(env)
-        db = env.db.connection()
-        with db.write():
+        with env.db.write() as db:
             developer = accounts.get_by_email(db, args.email)
             accounts.set_password(db, PORTAL, developer.id, password_hash)
     print(f"{developer.email} has the new password {password}\nChange it after the next sign-in.")
@@ -361,13 +359,11 @@ def run_admin_second_factor_off(args: Args, config: Config) -> None:
     from mosis.errors import NotFound
     from mosis.people import accounts, second_factor
 
-    with closing(open_migrated(config)) as env:
-        db = env.db.connection()
-        with db.write():
-            developer = accounts.get_by_email(db, args.email)
-            if second_factor.find(db, developer.id) is None:
-                raise NotFound("second factor of this account")
-            second_factor.remove(db, PORTAL, developer.id)
+    with closing(open_migrated(config)) as env, env.db.write() as db:
+        developer = accounts.get_by_email(db, args.email)
+        if second_factor.find(db, developer.id) is None:
+            raise NotFound("second factor of this account")
+        second_factor.remove(db, PORTAL, developer.id)
     print(f"{developer.email} signs in without a second factor now.")
 
 

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 
 from mosis.clock import Clock
@@ -98,6 +98,10 @@ class Database:
             found.thread = threading.current_thread()
             self._local.connection = found
         return found
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """As `Connection.write`, of this thread's connection."""
+        return self.connection().write()
 
     def release(self) -> None:
         """Let other threads have this thread's connection: what `connection` returned here must not

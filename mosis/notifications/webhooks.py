@@ -204,8 +204,7 @@ def deliver(env: Context, webhook_id: str) -> Again | None:
 
 def sweep(env: Context) -> None:
     """Job: delete log entries after a week, and of each webhook all but the newest MOST_LOGGED."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         db.change(
             "DELETE FROM webhook_deliveries WHERE finished_at < ?", db.clock.now(-RETENTION_SECONDS)
         )

@@ -31,66 +31,54 @@ STEADY_SECONDS = 6 * 3600
 AGAIN_SECONDS = 3600
 AHEAD_SECONDS = 300  # how far in the future the newest row may be dated before operators are warned
 
+
+def _past(columns: str, **longest: int) -> dict[str, int]:
+    """Columns that say when something happened, and others."""
+    return dict.fromkeys(columns.split(), 0) | longest
+
+
 # How far ahead of now a column can truly lie, in seconds. 0: it says when something happened.
 LONGEST: dict[str, dict[str, int]] = {
-    "developers": {"created_at": 0, "erased_at": 0},
-    "sessions": {
-        "created_at": 0,
-        "rotated_at": 0,
-        "last_used_at": 0,
-        "ended_at": 0,
-        "expires_at": tokens.REFRESH_SECONDS,
-    },
-    "identities": {"created_at": 0, "last_used_at": 0},
+    "developers": _past("created_at erased_at"),
+    "sessions": _past(
+        "created_at rotated_at last_used_at ended_at", expires_at=tokens.REFRESH_SECONDS
+    ),
+    "identities": _past("created_at last_used_at"),
     "oauth_states": {"expires_at": identities.BEGUN_SECONDS},
-    "tickets": {
-        "created_at": 0,
-        "used_at": 0,
-        "expires_at": max(email_tokens.LIFE_SECONDS.values()),
-    },
+    "tickets": _past("created_at used_at", expires_at=max(email_tokens.LIFE_SECONDS.values())),
     "setup_links": {"expires_at": first_administrator.LIFE_SECONDS},
-    "device_logins": {"created_at": 0, "polled_at": 0, "expires_at": device_login.LIFE_SECONDS},
-    "api_keys": {"created_at": 0, "notified_at": 0, "last_used_at": 0, "revoked_at": 0},
-    "signing_keys": {"created_at": 0, "revoked_at": 0},
-    "apps": {"created_at": 0, "updated_at": 0, "transferred_at": 0},
-    "app_members": {"created_at": 0},
-    "app_invitations": {"created_at": 0, "expires_at": invitations.LIFE_SECONDS},
-    "second_factors": {"created_at": 0, "confirmed_at": 0},
-    "trusted_publishers": {"created_at": 0, "last_used_at": 0},
-    "publisher_tokens": {"created_at": 0, "expires_at": trusted_publishers.LIFE_SECONDS},
-    "versions": {
-        "package_removed_at": 0,
-        "created_at": 0,
-        "submitted_at": 0,
-        "decided_at": 0,
-        "published_at": 0,
-        "offered_at": 0,
-    },
+    "device_logins": _past("created_at polled_at", expires_at=device_login.LIFE_SECONDS),
+    "api_keys": _past("created_at notified_at last_used_at revoked_at"),
+    "signing_keys": _past("created_at revoked_at"),
+    "apps": _past("created_at updated_at transferred_at"),
+    "app_members": _past("created_at"),
+    "app_invitations": _past("created_at", expires_at=invitations.LIFE_SECONDS),
+    "second_factors": _past("created_at confirmed_at"),
+    "trusted_publishers": _past("created_at last_used_at"),
+    "publisher_tokens": _past("created_at", expires_at=trusted_publishers.LIFE_SECONDS),
+    "versions": _past(
+        "package_removed_at created_at submitted_at decided_at published_at offered_at"
+    ),
     "rollout_plans": {
         "next_step_at": rollout_plans.MOST_HOURS * 3600,
         "watched_until": rollout_plans.WATCHED_SECONDS,
     },
-    "reviews": {"submitted_at": 0, "decided_at": 0, "claimed_until": reviews.CLAIM_SECONDS},
-    "listing_changes": {"submitted_at": 0, "updated_at": 0, "decided_at": 0},
-    "abuse_reports": {"created_at": 0, "closed_at": 0},
-    "download_batches": {"received_at": 0},
-    "messages": {"created_at": 0},
-    "jobs": {"created_at": 0, "finished_at": 0},
+    "reviews": _past("submitted_at decided_at", claimed_until=reviews.CLAIM_SECONDS),
+    "listing_changes": _past("submitted_at updated_at decided_at"),
+    "abuse_reports": _past("created_at closed_at"),
+    "download_batches": _past("received_at"),
+    "messages": _past("created_at"),
+    "jobs": _past("created_at finished_at"),
     "job_turns": {"rests_until": jobs.LONGEST_REST_SECONDS},
-    "events": {"created_at": 0, "read_at": 0, "mailed_at": 0},
-    "webhooks": {
-        "created_at": 0,
-        "failing_since": 0,
-        "old_until": webhooks.OLD_SECRET_SECONDS,
-        "rests_until": events.LONGEST_REST_SECONDS,
-    },
-    "webhook_deliveries": {
-        "created_at": 0,
-        "attempted_at": 0,
-        "begun_at": 0,
-        "finished_at": 0,
-        "due_at": webhooks.DELAYS[-1],
-    },
+    "events": _past("created_at read_at mailed_at"),
+    "webhooks": _past(
+        "created_at failing_since",
+        old_until=webhooks.OLD_SECRET_SECONDS,
+        rests_until=events.LONGEST_REST_SECONDS,
+    ),
+    "webhook_deliveries": _past(
+        "created_at attempted_at begun_at finished_at", due_at=webhooks.DELAYS[-1]
+    ),
     "idempotency": {"expires_at": RETENTION_SECONDS},
 }
 # What stays as it is: a person's wish, what others correct, and what is made from the rows above.

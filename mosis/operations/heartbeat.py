@@ -58,8 +58,7 @@ def beat(env: Context) -> None:
     """Update the row; a tick of the worker, in the process that runs Litestream."""
     if not env.replicates or env.db.damage is not None:
         return
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         sql = (
             "INSERT INTO heartbeat (id, beaten_at, settings, started) VALUES (1, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET beaten_at = excluded.beaten_at,"

@@ -212,7 +212,7 @@ class Mover:
         part = self.disk.incoming / new_id()
         try:
             self._patiently(lambda: self._fetch(row, part))
-            with self.env.db.connection().write():  # as uploads and removals of this file
+            with self.env.db.write():  # as uploads and removals of this file
                 if self._is_named(row):
                     self.disk.keep(Received(part, row.size_bytes, row.sha256), path)
                     self._count(row)
@@ -263,7 +263,7 @@ class Mover:
         path = self._path(row)
         if not path.exists() or not self._verify_object(row):
             return
-        with self.env.db.connection().write():  # as uploads and removals of this file
+        with self.env.db.write():  # as uploads and removals of this file
             if self._is_named(row):
                 self.disk.remove(path)
                 self._add("pruned")

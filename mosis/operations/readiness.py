@@ -128,7 +128,7 @@ def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
                 pointer, "database_unwritable", f"The file of the {name} database is gone."
             )
             return
-        with database.connection().write():
+        with database.write():
             pass
     except PortalError as error:
         yield _reason(

@@ -80,8 +80,7 @@ def appoint(env: Context) -> None:
     """At start: make the account of ADMIN_EMAIL an administrator if its address is verified."""
     if env.config.admin_email is None or env.db.damage is not None:
         return
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         developer = accounts.find_by_email(db, env.config.admin_email)
         if developer and developer.email_verified and developer.role != "admin":
             accounts.set_role(db, PORTAL, developer.id, "admin")
@@ -102,8 +101,7 @@ def forgot(db: Connection, caller: Caller, email: str) -> None:
 
 def mail_reset(env: Context, email: str) -> None:
     """Job of `forgot`. If it runs twice, two mails are sent, and the link in the second is valid."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         developer = accounts.find_by_email(db, email)
         if developer and not developer.suspended:
             email_tokens.issue(db, "reset", developer.email, developer.id)
@@ -148,8 +146,7 @@ def sweep(env: Context) -> None:
     """Job: delete email tokens and device logins a day after they expire, sessions after a month;
     in the mail folder, mails older than a month and those to addresses that no account or email
     token has."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         day, month = db.clock.now(-24 * 3600), db.clock.now(-30 * 24 * 3600)
         email_tokens.delete_expired(db, day)
         device_login.delete_expired(db, day)

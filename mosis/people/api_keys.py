@@ -184,8 +184,7 @@ def flush_uses(env: Context) -> None:
 
 def notify_of_expiring(env: Context) -> None:
     """Job: notify owners of keys that expire within a week, once for each key."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         sql = (
             "SELECT id, developer_id, name, prefix, expires_at FROM api_keys WHERE expires_at < ? AND expires_at > ?"
             " AND revoked_at IS NULL AND notified_at IS NULL"

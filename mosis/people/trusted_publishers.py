@@ -163,8 +163,7 @@ def exchange(
 
 def sweep(env: Context) -> None:
     """Job, hourly: delete expired tokens, and the memory of ID tokens that have expired."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         db.change("DELETE FROM publisher_tokens WHERE expires_at <= ?", db.now)
         db.change("DELETE FROM exchanged_tokens WHERE expires_at <= ?", db.now)
 

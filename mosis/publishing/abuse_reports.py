@@ -154,8 +154,7 @@ def forget(db: Connection, account: str) -> None:
 
 def sweep(env: Context) -> None:
     """Job, hourly: delete closed reports after 90 days, and open ones after a year."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         sql = "DELETE FROM abuse_reports WHERE created_at < ?1 OR (created_at < ?2 AND closed_at < ?2)"
         db.change(sql, db.clock.now(-OPEN_SECONDS), db.clock.now(-CLOSED_SECONDS))
 

@@ -2,6 +2,8 @@
 no member of it, an app looks like one that does not exist."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mosis import audit, packages
@@ -118,6 +120,13 @@ def with_role(db: Connection, caller: Caller, app: str, role: str) -> App:
         lambda db: members.require_role(db, found.id, caller.account, role),
     )
     return found
+
+
+@contextmanager
+def changing(db: Connection, caller: Caller, app: str, role: str) -> Iterator[App]:
+    """A transaction in which a member with at least this role changes the app. Raises as `with_role`."""
+    with db.write():
+        yield with_role(db, caller, app, role)
 
 
 def check_uploader(caller: Caller, app: App) -> None:

@@ -176,8 +176,7 @@ def _inviter(db: Connection, account: str) -> str:
 
 def sweep(env: Context) -> None:
     """Job, hourly: delete invitations that have expired."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         db.change("DELETE FROM app_invitations WHERE expires_at <= ?", db.now)
 
 

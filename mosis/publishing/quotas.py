@@ -143,8 +143,7 @@ def remove_package(env: Context, developer_id: str, app_id: str, version: str) -
     """Job: remove a package file, unless a newer version with the same version string uses it, and
     the objects of the app that no row names. The file is removed under the write lock, which also
     guards the creation of package files. Safe to run twice."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         if not is_named(db, app_id, version):
             env.files.remove(env.files.path(developer_id, app_id, version))
     package_files.sweep(env, app_id)
@@ -152,8 +151,7 @@ def remove_package(env: Context, developer_id: str, app_id: str, version: str) -
 
 def expire_packages(env: Context) -> None:
     """Job, hourly: remove packages of dead versions after DEAD_PACKAGE_SECONDS."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         rows = db.all(
             f"SELECT {HOME}, v.id, v.app_id, v.version FROM versions v JOIN apps a ON a.id = v.app_id WHERE {_DEAD}"
             " AND v.package_removed_at IS NULL AND coalesce(v.decided_at, v.submitted_at, v.created_at) < ?",

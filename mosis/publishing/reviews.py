@@ -50,8 +50,7 @@ def submit(
 
 def submit_when_ready(env: Context, version_id: str) -> None:
     """Job of an upload with `?submit=true`. Safe to run twice."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         version = versions.by_id(db, version_id)
         if version is None or version.state != "ready":
             return
@@ -204,8 +203,7 @@ def release(db: Connection, caller: Caller, review: Review) -> Review:
 
 def lapse(env: Context, review_id: str) -> Again | None:
     """Job of a claim: return the review when the claim expires, else wait on. Safe to run twice."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         sql = (
             "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL"
             " WHERE id = ? AND state = 'claimed' AND (claimed_until <= ? OR claimed_until > ?)"

@@ -57,8 +57,7 @@ def check(env: Context, version_id: str) -> None:
 def end_stuck_checks(env: Context) -> None:
     """Job: end versions whose check job is dead. They fail with the finding `check_crashed`, so
     that their developers are notified and can upload again. Safe to run twice."""
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         stuck = db.all(
             "SELECT v.id FROM versions v WHERE v.state = 'checking' AND NOT EXISTS (SELECT 1 FROM jobs j"
             " WHERE j.unique_key = 'check:' || v.id AND j.state IN ('waiting', 'running'))"

@@ -66,8 +66,7 @@ def notify_owner(env: Context, group: str) -> None:
         "frame": next(iter(json.loads(frames)), None),
         "reopened_at": None if reopened_at is None else text(reopened_at),
     }
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
         for account in members.accounts_of(db, app_id, "publisher"):
             sql = (

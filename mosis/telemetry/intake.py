@@ -105,7 +105,7 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
         raise shares.used_up(now, "This app has sent the maximum amount of telemetry for today.")
     space.check(env, stored_bytes)
     _take_shares(env, sender, caller, document["device_id"], len(counted.rows), stored_bytes, now)
-    with env.telemetry.connection().write() as db:
+    with env.telemetry.write() as db:
         stored = _store(env, db, document, sender, counted, content, stored_bytes, now)
     return Receipt(
         len(counted.rows) if stored else 0,

@@ -138,8 +138,7 @@ def change(env: Context, db: Connection, caller: Caller, page: Page, app: str) -
     fields |= check({"tags": tags}, TAGS)
     if wrong := api.further_findings(env, fields):
         raise Invalid(wrong)
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         api.change_fields(env, db, caller, found, fields)
         waits = listing_changes.waiting(db, found.id) is not None
     notice = "listing_waits" if waits else "listing_changed"

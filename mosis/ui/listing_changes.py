@@ -94,10 +94,9 @@ def reject(db: Connection, caller: Caller, page: Page, change: str) -> HTTPRespo
 
 def withdraw(db: Connection, caller: Caller, page: Page, app: str) -> HTTPResponse:
     """An owner withdraws the change that was shown."""
-    found = apps.with_role(db, caller, app, "owner")
+    apps.with_role(db, caller, app, "owner")
     form = page.form.checked(REVISION)
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         change = listing_changes.waiting(db, found.id)
         if change is None:
             raise Conflict("already_decided", "No change waits any more.")

@@ -48,8 +48,7 @@ def invite(env: Context, db: Connection, caller: Caller, page: Page, app: str) -
     apps.with_role(db, caller, app, "owner")
     form = page.form.checked(INVITE, trimmed=("email",))
     check_mail(env, db, caller, form["email"])
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         invitations.send(db, caller, found, form["email"], form["role"])
     return _back(page, found.package_id, "member_invited")
 
@@ -58,8 +57,7 @@ def change(db: Connection, caller: Caller, page: Page, app: str, member: str) ->
     """Give a member another role."""
     apps.with_role(db, caller, app, "owner")
     role = page.form.checked(CHANGE)["role"]
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         members.change(db, caller, members.get(db, found.id, member), role)
     return _back(page, found.package_id, "member_changed")
 
@@ -67,8 +65,7 @@ def change(db: Connection, caller: Caller, page: Page, app: str, member: str) ->
 def remove(db: Connection, caller: Caller, page: Page, app: str, member: str) -> HTTPResponse:
     """Remove a member, or leave the app."""
     leaves = member == caller.account
-    with db.write():
-        found = apps.with_role(db, caller, app, "viewer" if leaves else "owner")
+    with apps.changing(db, caller, app, "viewer" if leaves else "owner") as found:
         members.remove(db, caller, members.get(db, found.id, member))
     if leaves:
         return page.see_other("/console/", notice="app_left")
@@ -77,8 +74,7 @@ def remove(db: Connection, caller: Caller, page: Page, app: str, member: str) ->
 
 def cancel(db: Connection, caller: Caller, page: Page, app: str, invitation: str) -> HTTPResponse:
     """Cancel an open invitation or offer."""
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         invitations.cancel(db, caller, invitations.get(db, found, invitation))
     return _back(page, found.package_id, "invitation_cancelled")
 
@@ -88,8 +84,7 @@ def offer(env: Context, db: Connection, caller: Caller, page: Page, app: str) ->
     apps.with_role(db, caller, app, "owner")
     form = page.form.checked(OFFER_HERE, trimmed=("to",))
     check_mail(env, db, caller, form["to"])
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         invitations.offer(db, caller, found, form["to"])
     return _back(page, found.package_id, "app_offered")
 

@@ -33,8 +33,7 @@ def change_default(
     """Set or remove the plan of versions that have none of their own."""
     apps.with_role(db, caller, app, "owner")
     plan = _read(page)
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         api.change_fields(env, db, caller, found, {"rollout_plan": plan})
     notice = "plan_removed" if plan is None else "plan_saved"
     return page.see_other(f"/console/apps/{found.package_id}", notice=notice)
@@ -47,8 +46,7 @@ def change(
     found = apps.with_role(db, caller, app, "publisher")
     versions.get(db, found, version)
     plan = _read(page)
-    with db.write():
-        found = apps.with_role(db, caller, app, "publisher")
+    with apps.changing(db, caller, app, "publisher") as found:
         planned = versions.get(db, found, version)
         spend(env, "version_moves", planned.id)
         if plan is None:

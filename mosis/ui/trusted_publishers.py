@@ -68,16 +68,14 @@ def trust(env: Context, db: Connection, caller: Caller, page: Page, app: str) ->
     apps.with_role(db, caller, app, "owner")
     form = page.form.checked(ADD_HERE, trimmed=("issuer", "claims"), lists=("scopes",))
     publisher = check(form | {"claims": _claims(form["claims"])}, ADD)
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         trusted_publishers.add(env, db, caller, found, publisher)
     return _back(page, found.package_id, "publisher_added")
 
 
 def remove(db: Connection, caller: Caller, page: Page, app: str, publisher: str) -> HTTPResponse:
     """Remove a trusted publisher; its tokens end at once."""
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         trusted_publishers.remove(db, caller, trusted_publishers.get(db, found, publisher))
     return _back(page, found.package_id, "publisher_removed")
 
@@ -86,8 +84,7 @@ def only(db: Connection, caller: Caller, page: Page, app: str) -> HTTPResponse:
     """Choose whether only trusted publishers may upload."""
     apps.with_role(db, caller, app, "owner")
     fields: dict[str, Any] = page.form.checked(ONLY)
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         apps.change(db, caller, found, fields)
     return _back(page, found.package_id, "publish_by_changed")
 

@@ -129,8 +129,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> Json:
 @operation(APP, body=CHANGE, further=further_findings, matches=True)
 def change(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Change an app. What the store shows of it changes once a reviewer has approved it."""
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         require_match(lambda: public(env, db, found))
         return public(env, db, change_fields(env, db, caller, found, body))
 
@@ -146,8 +145,7 @@ def change_fields(env: Context, db: Connection, caller: Caller, found: App, fiel
 @operation(matches=True, refuses="invalid_state")
 def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
     """Delete an app that was never published."""
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         require_match(lambda: public(env, db, found))
         apps.delete(db, caller, found)
 

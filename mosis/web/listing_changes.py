@@ -75,8 +75,7 @@ def show_own(db: Connection, caller: Caller, app: str, change: str) -> Json:
 @operation(matches=True, refuses="already_decided")
 def withdraw(db: Connection, caller: Caller, app: str, change: str) -> None:
     """Withdraw a change that waits for a reviewer."""
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         one = listing_changes.get(db, change, found)
         require_match(lambda: public(one, found))
         listing_changes.withdraw(db, caller, one)

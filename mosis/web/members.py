@@ -63,8 +63,7 @@ def invite(env: Context, db: Connection, caller: Caller, app: str, body: Json) -
     """Invite the owner of this mailbox to work on the app; a link to accept is mailed."""
     apps.with_role(db, caller, app, "owner")
     check_mail(env, db, caller, body["email"])
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         sent = invitations.send(db, caller, found, body["email"], body["role"])
         return created(
             public_invitation(sent), f"/v1/apps/{found.package_id}/invitations/{sent.id}"
@@ -82,8 +81,7 @@ def show(db: Connection, caller: Caller, app: str, member: str) -> Json:
 def change(db: Connection, caller: Caller, app: str, member: str, body: Json) -> Json:
     """Give a member another role."""
     role = body["role"]
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         one = members.get(db, found.id, member)
         require_match(lambda: public(one))
         return public(members.change(db, caller, one, role))
@@ -118,8 +116,7 @@ def show_invitation(db: Connection, caller: Caller, app: str, invitation: str) -
 @operation(matches=True)
 def cancel(db: Connection, caller: Caller, app: str, invitation: str) -> None:
     """Cancel an open invitation or transfer offer; its link becomes invalid."""
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         one = invitations.get(db, found, invitation)
         require_match(lambda: public_invitation(one))
         invitations.cancel(db, caller, one)
@@ -135,8 +132,7 @@ def offer(env: Context, db: Connection, caller: Caller, app: str, body: Json) ->
     email = body["email"]
     apps.with_role(db, caller, app, "owner")
     check_mail(env, db, caller, email)
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         sent = invitations.offer(db, caller, found, email)
         return created(
             public_invitation(sent), f"/v1/apps/{found.package_id}/invitations/{sent.id}"

@@ -60,8 +60,7 @@ def index(db: Connection, caller: Caller, app: str) -> Json:
 @operation({201: PUBLISHER}, body=ADD, further=_findings, refuses="limit_reached")
 def add(env: Context, db: Connection, caller: Caller, app: str, body: Json) -> Json:
     """Trust a build server: ID tokens of this issuer with these claims may be exchanged for tokens of the app."""
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         made = trusted_publishers.add(env, db, caller, found, body)
         return created(public(made), f"/v1/apps/{found.package_id}/publishers/{made.id}")
 
@@ -76,8 +75,7 @@ def show(db: Connection, caller: Caller, app: str, publisher: str) -> Json:
 @operation(matches=True)
 def remove(db: Connection, caller: Caller, app: str, publisher: str) -> None:
     """Trust it no more; tokens that it has got end at once."""
-    with db.write():
-        found = apps.with_role(db, caller, app, "owner")
+    with apps.changing(db, caller, app, "owner") as found:
         one = trusted_publishers.get(db, found, publisher)
         require_match(lambda: public(one))
         trusted_publishers.remove(db, caller, one)

@@ -236,8 +236,7 @@ def _counted(env: Context, version: Version) -> Version:
 def _moved(
     env: Context, db: Connection, caller: Caller, app: str, version: str, name: str, **changes: Any
 ) -> Json:
-    with db.write():
-        found = apps.with_role(db, caller, app, "publisher")
+    with apps.changing(db, caller, app, "publisher") as found:
         return public(
             env,
             db,

@@ -163,18 +163,21 @@ def approve_all(client: Client, rita: Account) -> list[str]:
     return [each["package_id"] for each in waiting]
 
 
-def pythons() -> list[Any]:
-    """Every Python of this machine from 3.11 on, the oldest and the newest in the suite, those between
-    them in a campaign."""
+def pythons() -> list[str]:
+    """Every Python of this machine from 3.11 on, the oldest first."""
     places = [Path(sys.executable), Path("/usr/bin/python3.11")]
     places += Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python")
     found: dict[tuple[int, int], str] = {}
     for place in places:
         if place.exists():
             found.setdefault(_version(place), str(place))  # of two, the one that runs the tests
-    in_order = [found[version] for version in sorted(found)]
-    between = [pytest.param(each, marks=pytest.mark.campaign) for each in in_order[1:-1]]
-    return [in_order[0], *between, *in_order[1:][-1:]]
+    return [found[version] for version in sorted(found)]
+
+
+def in_suite(python: str, of_suite: str, *more: Any, **named: Any) -> Any:
+    """A value of a parameter for this Python: in the suite for one of them, otherwise in a campaign."""
+    marks = () if python == of_suite else pytest.mark.campaign
+    return pytest.param(python, *more, marks=marks, **named)
 
 
 def _version(python: Path) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.client import PASSWORD, Account, Client
-from tests.command_line.driver import Mosis, approve_all, ended, pythons
+from tests.command_line.driver import Mosis, approve_all, ended, in_suite, pythons
 from tests.conftest import FakeClock
 
 
@@ -172,11 +172,9 @@ def pythons_and_options() -> list[Any]:
     """In the suite, the oldest Python with its packages and the newest without."""
     found = []
     for name, options in (("with packages", ["-I"]), ("alone", ["-I", "-S"])):
-        oldest, *others = (getattr(each, "values", (each,))[0] for each in pythons())
-        of_suite = oldest if name == "with packages" or not others else others[-1]
-        for python in (oldest, *others):
-            marks = () if python == of_suite else pytest.mark.campaign
-            found.append(pytest.param(python, options, marks=marks, id=f"{python}-{name}"))
+        of_suite = pythons()[0 if name == "with packages" else -1]
+        for python in pythons():
+            found.append(in_suite(python, of_suite, options, id=f"{python}-{name}"))
     return found
 
 

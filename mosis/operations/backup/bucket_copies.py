@@ -97,8 +97,7 @@ def request_upload(env: Context) -> None:
     if env.config.backup_key is None:
         return
     if env.state(_Uploaded).digest != _digest(live_secrets(env.config)):
-        db = env.db.connection()
-        with db.write():
+        with env.db.write() as db:
             jobs.add(db, "upload_secrets", unique_key="upload_secrets")
 
 

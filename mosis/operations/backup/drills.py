@@ -120,8 +120,7 @@ def drill_by_schedule(env: Context) -> None:
     except BackupError as error:
         facts = {"passed": False, "findings": [str(error)]}
     log.log(logging.INFO if facts["passed"] else logging.ERROR, "restore drill", extra=facts)
-    db = env.db.connection()
-    with db.write():
+    with env.db.write() as db:
         _record(env, db, facts)
         for (admin,) in db.all("SELECT id FROM developers WHERE role = 'admin' AND suspended = 0"):
             events.add(db, admin, "operator.drill", **facts)
