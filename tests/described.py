@@ -99,7 +99,7 @@ def check(
             and given == "application/json"
             and "contentMediaType" not in media["schema"]
         ):
-            _of(path, method.lower(), str(status)).validate(json.loads(body))
+            _validate(path, route.method.lower(), str(status), body)
     for name in {"etag", "location", "link", "retry-after"} & set(headers):
         assert name in map(str.lower, answer["headers"]), (
             f"{at} answers with {name}, which is not described"
@@ -129,6 +129,11 @@ def _check_request(
 @lru_cache(500)
 def _plain(schema: str) -> Any:
     return jsonschema.Draft202012Validator(json.loads(schema))
+
+
+@lru_cache(2_000)
+def _validate(path: str, method: str, status: str, body: bytes) -> None:
+    _of(path, method, status).validate(json.loads(body))
 
 
 @lru_cache(500)

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.reduction import DupFd
 from typing import Any, BinaryIO
@@ -21,8 +22,9 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload([__name__])
 
 
+@cache
 def start() -> None:
-    """Start that process, if it does not run. It imports this module by the name that it has in the
+    """Start that process; multiprocessing starts it again where it has ended. It imports this module by the name that it has in the
     project's folder, and a test may have changed the current one."""
     with contextlib.chdir(portal.HERE):
         forkserver.ensure_running()

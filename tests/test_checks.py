@@ -12,7 +12,9 @@ import pytest
 from mosis.packages.build import png
 from mosis.packages.checks import Checks
 from mosis.packages.findings import FINDINGS
+from tests import forked_checks
 from tests.client import Account, Client
+from tests.forked_checks import ForkedChecks
 from tests.package_builder import build_package, signing_key
 from tests.packages.checks import media
 from tests.packages.checks.cases_sounds import ODD, OGG_CASES, WAV_CASES
@@ -29,10 +31,11 @@ def findings(
     checks: Checks | None = None,
 ) -> list[dict[str, Any]]:
     """What the checks say of a good package with these files added."""
+    forked_checks.start()
     with tempfile.TemporaryFile() as file:
         file.write(build_package(key=KEY, files=files, manifest=manifest))
         file.seek(0)
-        return (checks or Checks(ROOM, 20)).run(file)
+        return (checks or ForkedChecks(ROOM, 20)).run(file)
 
 
 def codes_of(

@@ -34,11 +34,11 @@ SMALL_BYTES = 64 << 10
 PART = 16 << 20  # bytes of a part of `upload`: with 10,000 parts, the limit of S3, 156 GiB
 LONGEST_SIGNED_SECONDS = 7 * 86_400  # a limit of signature version 4
 
-_NAME = re.compile(r"(?!.*//)[A-Za-z0-9._/-]{1,900}")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_REGION = re.compile(r"[A-Za-z0-9-]{1,64}")
-_CODE = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
-_STATUS = re.compile(r"status code: ([0-9]{3})")
+_NAME = r"(?!.*//)[A-Za-z0-9._/-]{1,900}"
+_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_REGION = r"[A-Za-z0-9-]{1,64}"
+_CODE = r"<Code>([A-Za-z0-9]{1,64})</Code>"
+_STATUS = r"status code: ([0-9]{3})"
 _REASONS = {
     "RequestTimeTooSkewed": "the clock of this machine differs from the bucket's by more than 15 minutes",
     "SignatureDoesNotMatch": "the secret access key is wrong",
@@ -104,10 +104,10 @@ class Stored:
 def parse(url: str) -> Address:
     """`s3://BUCKET/PREFIX?endpoint=URL&region=NAME&force-path-style=true`. Raises ValueError."""
     parts = urlsplit(url)
-    if parts.scheme != "s3" or not _BUCKET.fullmatch(parts.netloc):
+    if parts.scheme != "s3" or not re.fullmatch(_BUCKET, parts.netloc):
         raise ValueError("must be s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION")
     prefix = parts.path.strip("/")
-    if prefix and (not _NAME.fullmatch(prefix) or {".", ".."} & set(prefix.split("/"))):
+    if prefix and (not re.fullmatch(_NAME, prefix) or {".", ".."} & set(prefix.split("/"))):
         raise ValueError("may have a prefix of letters, digits and . _ - / only")
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     given = dict(pairs)
@@ -119,7 +119,7 @@ def parse(url: str) -> Address:
         raise ValueError("must have an endpoint such as https://s3.example.net or http://nas:8333")
     style = given.get("force-path-style", "true" if endpoint else "false").lower()
     region = given.get("region") or "us-east-1"
-    if style not in ("true", "false") or not _REGION.fullmatch(region):
+    if style not in ("true", "false") or not re.fullmatch(_REGION, region):
         detail = "must have a region such as eu-central-1, and force-path-style true or false"
         raise ValueError(detail)
     return Address(parts.netloc, prefix, endpoint, region, style == "true")
@@ -358,7 +358,7 @@ def _scale(size_bytes: int) -> int:
 
 def _checked(name: str) -> str:
     """A name of an object; ours consist of safe characters. Raises ValueError."""
-    if not _NAME.fullmatch(name) or {".", "..", ""} & set(name.split("/")):
+    if not re.fullmatch(_NAME, name) or {".", "..", ""} & set(name.split("/")):
         raise ValueError(f"not a name of an object: {name!r}")
     return name
 
@@ -383,7 +383,7 @@ class _errors:
         from obstore import exceptions
 
         text, about = str(error), f"{self.where}: {self.name}"
-        code = (_CODE.search(text) or [None, ""])[1] or ""
+        code = (re.search(_CODE, text) or [None, ""])[1] or ""
         if isinstance(error, FileNotFoundError) and code != "NoSuchBucket":
             raise ObjectMissing(f"{about} is missing") from None
         if isinstance(error, exceptions.AlreadyExistsError):
@@ -398,7 +398,7 @@ def _reason(text: str, code: str) -> str:
     """Why a request failed, in words; obstore's messages repeat the request in many lines."""
     if code:
         return f"{_REASONS.get(code, 'the bucket refused the request')} ({code})"
-    status = _STATUS.search(text)
+    status = re.search(_STATUS, text)
     if status:
         refused = " (credentials, or the clock of this machine)" if status[1] == "403" else ""
         return f"the bucket answered with status {status[1]}{refused}"

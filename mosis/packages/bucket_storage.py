@@ -46,7 +46,7 @@ PROBE_SECONDS = 10  # readiness asks the bucket when its last answer is older
 PUT_BYTES = 128 << 20  # objects in memory at a time, because a PUT needs its content there
 PUT_WAIT_SECONDS = 30  # how long an upload waits for its share of them
 ORPHANS_ALWAYS = 50  # a sweep that would remove more, and more than half, removes nothing
-_OBJECT = re.compile(
+_OBJECT = (
     rf"(?P<kind>{PACKAGES}|{PICTURES})/(?P<app>[0-9a-f-]{{32,36}})/"
     r"(?P<sha256>[0-9a-f]{64})-(?P<version>[0-9a-f-]{32,36})(?:\.[a-z]{3,5})"
 )
@@ -75,7 +75,7 @@ class Named:
 
 def parse_name(name: str) -> Named | None:
     """What the name of a package or picture says; None for other objects, which are not ours."""
-    found = _OBJECT.fullmatch(name)
+    found = re.fullmatch(_OBJECT, name)
     return Named(found["kind"], found["app"], found["sha256"], found["version"]) if found else None
 
 

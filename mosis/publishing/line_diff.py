@@ -19,7 +19,7 @@ NO_LINE_FEED = "\\ No line feed at the end of the file"  # as diff and git show 
 
 # Control characters and those that change the direction or are not visible (Unicode's Cc, Cf, Zl, Zp, and fillers). See
 # "Trojan Source", CVE-2021-42574: a reviewer must see the order in which the interpreter reads.
-_HIDDEN = re.compile(
+_HIDDEN = (
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
@@ -70,7 +70,7 @@ def diff(before: bytes, after: bytes, wanted: Collection[int] = ()) -> Diff:
 def shown(text: str) -> tuple[str, int]:
     """A line with hidden characters as `<U+202E>`, and how many at its end are left out."""
     cut = text[:LONGEST_LINE]
-    visible = _HIDDEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", cut)
+    visible = re.sub(_HIDDEN, lambda found: f"<U+{ord(found[0]):04X}>", cut)
     return visible, len(text) - len(cut)
 
 

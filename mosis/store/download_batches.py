@@ -28,8 +28,8 @@ EVERY_SECONDS = 10
 MOST_VERSIONS = 5000  # of one batch
 KEPT_DAYS = 7  # counts wait this long at a front end, and so old days are accepted
 KNOWN_DAYS = 30  # ids of batches are remembered; longer than KEPT_DAYS
-_SEALED = re.compile(r"sealed-(\d{4}-\d\d-\d\d)-([0-9a-f-]{36})\.json\Z")
-_OPEN = re.compile(r"open-(\d{4}-\d\d-\d\d)\.json\Z")
+_SEALED = r"sealed-(\d{4}-\d\d-\d\d)-([0-9a-f-]{36})\.json\Z"
+_OPEN = r"open-(\d{4}-\d\d-\d\d)\.json\Z"
 
 
 def add_batch(db: Connection, batch: str, day: str, counts: Mapping[str, int]) -> bool:
@@ -84,17 +84,17 @@ def _next(env: Context, folder: Path) -> Path | None:
     """The sealed file, or the oldest other one, sealed now; None if there is nothing to send."""
     oldest = text(env.clock.time() - KEPT_DAYS * DAY)[:10]
     for path in sorted(folder.iterdir()):
-        found = _OPEN.match(path.name) or _SEALED.match(path.name)
+        found = re.match(_OPEN, path.name) or re.match(_SEALED, path.name)
         if path.suffix == ".part" or (found and found[1] < oldest):
             if found:
                 log.error("download counts dropped after a week", extra={"file": path.name})
             path.unlink()
     names = sorted(path.name for path in folder.iterdir())
     for name in names:
-        if _SEALED.match(name):
+        if re.match(_SEALED, name):
             return folder / name
     for name in names:
-        if found := _OPEN.match(name):
+        if found := re.match(_OPEN, name):
             return _seal(folder / name, found[1])
     return None
 
@@ -112,7 +112,7 @@ def _seal(path: Path, day: str) -> Path:
 
 
 def _sent(env: Context, path: Path) -> bool:
-    found = _SEALED.match(path.name)
+    found = re.match(_SEALED, path.name)
     assert found is not None
     document = {"batch": found[2], "day": found[1], "counts": _read(path)}
     try:

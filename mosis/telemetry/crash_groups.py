@@ -30,13 +30,17 @@ MOST_AUTHORS = 4000
 # the HyperLogLog sketch of one device has one register: four bytes
 _SEVERAL = "length(devices) > 4"
 
-_ADDRESS = re.compile(
-    r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b|\b0x[0-9a-fA-F]+\b|\b[0-9a-fA-F]{8,}\b"
+# what differs between devices and runs, in this order, and what it becomes; compiled at first use
+_DIFFERENT: tuple[tuple[str, str], ...] = (
+    (
+        r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b|\b0x[0-9a-fA-F]+\b|\b[0-9a-fA-F]{8,}\b",
+        "ADDRESS",
+    ),
+    # directories before file:line, also with spaces
+    (r"(?:\A|(?<=<))(?:[A-Za-z]:)?[^:<>]*[/\\](?=[^:<>/\\]+:[0-9])", ""),
+    (r"(?:[A-Za-z]:)?[\w.~+@-]*[/\\](?:[\w.~+@-]*[/\\])*", ""),
+    (r"[0-9]+", "#"),
 )
-_PATH = re.compile(r"(?:[A-Za-z]:)?[\w.~+@-]*[/\\](?:[\w.~+@-]*[/\\])*")
-# directories before file:line, also with spaces
-_PLACE = re.compile(r"(?:\A|(?<=<))(?:[A-Za-z]:)?[^:<>]*[/\\](?=[^:<>/\\]+:[0-9])")
-_NUMBER = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,10 @@ class Authors:
 
 def normalised(line: str) -> str:
     """A line without what differs between devices and runs: memory addresses, directories, numbers."""
-    return _NUMBER.sub(
-        "#", _PATH.sub("", _PLACE.sub("", _ADDRESS.sub("ADDRESS", line[:LINE_CHARACTERS])))
-    ).strip()
+    line = line[:LINE_CHARACTERS]
+    for pattern, replacement in _DIFFERENT:
+        line = re.sub(pattern, replacement, line)
+    return line.strip()
 
 
 def of_report(

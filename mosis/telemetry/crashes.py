@@ -42,7 +42,7 @@ LEAST_REPORTS = 100
 LEAST_OF_NETWORK, LEAST_OF_DEVICE = (50, 20)
 CUT = {"type": TYPE_CHARACTERS, "message": MESSAGE_CHARACTERS, "stack_trace": TRACE_CHARACTERS}
 
-_NO_FRAME = re.compile(r"(stack )?traceback\b.*:?\Z|\[C\]: in \?\Z|\.\.\.\s*\(", re.IGNORECASE)
+_NO_FRAME = r"(?i)(stack )?traceback\b.*:?\Z|\[C\]: in \?\Z|\.\.\.\s*\("
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def top_frames(stack_trace: str) -> list[str]:
     """The first normalised lines of a trace that name a place, after Lua's "stack traceback:"."""
     frames = stack_trace.partition("stack traceback:")[2].lstrip()
     lines = (line.strip() for line in (frames or stack_trace).split("\n", LINES_READ)[:LINES_READ])
-    return [normalised(line) for line in lines if line and not _NO_FRAME.match(line)][:TOP_FRAMES]
+    stack = (line for line in lines if line and not re.match(_NO_FRAME, line))
+    return [normalised(line) for line in stack][:TOP_FRAMES]
 
 
 def fingerprint(kind: str, frames: list[str], message: str) -> str:

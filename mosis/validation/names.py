@@ -37,7 +37,7 @@ _CHARACTER = rf"[^{_CONTROLS}{_DIRECTIONS}{_HIDDEN}{_SELECTORS}{_JOINERS}]"
 _JOINED = rf"(?<=[^\x00-\x7f])[{_JOINERS}](?=[^\x00-\x7f])|(?<=[^\x00-\x23\x25-\x29\x2b-\x2f\x3a-\x7f])[{_SELECTORS}]"
 VISIBLE = rf"[^\s{_CONTROLS}{_DIRECTIONS}{_HIDDEN}{_SELECTORS}{_JOINERS}{_MARKS}]"
 
-_NOT_IN_A_LINE = re.compile(rf"[{_CONTROLS}{_DIRECTIONS}{_HIDDEN}]")
+_NOT_IN_A_LINE = rf"[{_CONTROLS}{_DIRECTIONS}{_HIDDEN}]"
 LINE = rf"{_FEW_MARKS}(?:{_FLAG}|{_CHARACTER}|{_JOINED})*\Z"
 NAME = rf"(?=[\s\S]*{VISIBLE}){LINE}"
 TAG = rf"(?=[\s\S]*{VISIBLE}){_FEW_MARKS}(?:(?![\s,])(?:{_FLAG}|{_CHARACTER}|{_JOINED}))+\Z"
@@ -56,16 +56,16 @@ WHAT_IS_WRONG = {
 def one_line(text: str) -> str:
     """A text of others as it may stand in a line: without control characters, line separators, changes
     of direction and invisible fillers."""
-    return _NOT_IN_A_LINE.sub("", text)
+    return re.sub(_NOT_IN_A_LINE, "", text)
 
 
-_LINK = re.compile(r"://|www\.|[^\s.]\.[^\W\d_]{2,}", re.IGNORECASE)
+_LINK = r"(?i)://|www\.|[^\s.]\.[^\W\d_]{2,}"
 
 
 def has_link(text: str) -> bool:
     """Whether a mail program may make a link of a part of this text: an address of the web, or what
     looks like a host name."""
-    return bool(_LINK.search(text))
+    return bool(re.search(_LINK, text))
 
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"

@@ -27,7 +27,7 @@ _PARAMETERS = rf"(?:; *+{_KEY}(?:={_ITEM})?+)*+"
 _INNER_LIST = rf"\( *+(?:{_ITEM}{_PARAMETERS}(?: ++{_ITEM}{_PARAMETERS})*+)?+ *+\)"
 # Compiled when it is first used, which takes 1 ms.
 _MEMBER = rf"({_KEY})(?:=({_ITEM}|{_INNER_LIST}))?{_PARAMETERS}(?:[ \t]*(,)[ \t]*|\Z)"
-_OLD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(.+)")
+_OLD = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(.+)"
 
 
 class Expected:
@@ -112,7 +112,7 @@ def _old_list(text: str) -> dict[str, bytes]:
     """The digests of known algorithms in a list of RFC 3230, section 4.3.2, where names are in any case."""
     found = {}
     for each in filter(None, (each.strip(" \t") for each in text.split(","))):
-        member = _OLD.fullmatch(each)
+        member = re.fullmatch(_OLD, each)
         if member is None:
             raise _unreadable("Digest", "it is not a list of ALGORITHM=VALUE (RFC 3230)")
         if member[1].lower() in ALGORITHMS:

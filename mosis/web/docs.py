@@ -49,9 +49,7 @@ def openapi(env: Context) -> bottle.HTTPResponse:
 
     For programs; /docs shows it in the browser.
     """
-    return _sent(
-        *_openapi(bottle.request.app, env.config.base_url), {"Content-Type": "application/json"}
-    )
+    return _sent(*_openapi(env.config.base_url), {"Content-Type": "application/json"})
 
 
 @operation(File("application/schema+json"))
@@ -132,13 +130,12 @@ def account_page(env: Context) -> bottle.HTTPResponse:
 
 
 @lru_cache(maxsize=1)
-def _openapi(app: bottle.Bottle, base_url: str) -> tuple[bytes, str]:
+def _openapi(base_url: str) -> tuple[bytes, str]:
     """The OpenAPI document and its tag, built at first use."""
     from mosis.web.openapi import description
 
-    body = json.dumps(
-        description(app, base_url, VERSION), ensure_ascii=False, separators=(",", ":")
-    ).encode()
+    made = description(bottle.request.app, base_url, VERSION)
+    body = json.dumps(made, ensure_ascii=False, separators=(",", ":")).encode()
     return body, etag(body)
 
 

@@ -21,9 +21,9 @@ from mosis.web.content_coding import least_bytes
 from mosis.web.request import etag, gzip_tag, names_tag
 
 # more digits than any file needs
-_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*\Z", re.IGNORECASE)
+_RANGE = r"(?i)bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*\Z"
 # the form without a zone (RFC 9110, section 5.6.7)
-_ASCTIME = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} ")
+_ASCTIME = r"[A-Z][a-z]{2} [A-Z][a-z]{2} "
 
 
 def send_file(
@@ -190,7 +190,7 @@ def _moment(text: str | None) -> datetime | None:
     except (ValueError, OverflowError):  # of a year or an offset that is too large
         return None
     if found is not None and found.tzinfo is None:
-        return found.replace(tzinfo=UTC) if _ASCTIME.match(str(text)) else None
+        return found.replace(tzinfo=UTC) if re.match(_ASCTIME, str(text)) else None
     return found
 
 
@@ -198,7 +198,7 @@ def _part(
     wanted: str | None, if_range: str | None, tag: str, changed: str, size: int
 ) -> tuple[int, int] | None:
     """The first and last byte of the single requested range, None for the whole file."""
-    found = _RANGE.match(wanted) if wanted else None
+    found = re.match(_RANGE, wanted) if wanted else None
     if found is None or (
         if_range is not None and (not if_range.strip() or if_range.strip() not in (tag, changed))
     ):

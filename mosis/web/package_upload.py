@@ -16,7 +16,7 @@ from mosis.web.multipart_form import Form
 from mosis.web.request import refuse_coding
 
 LONGEST_NOTES = 5000
-_NOTES = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]*\Z")
+_NOTES = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]*\Z"
 # Parameters, with their maximum size in bytes in a form.
 PARAMETERS = {"channel": 100, "release_notes": 4 * LONGEST_NOTES, "submit": 100, "publish": 100}
 CHOICES = {"channel": ("stable", "beta"), "submit": ("true", "false"), "publish": ("true", "false")}
@@ -98,7 +98,7 @@ class SentPackage:
             wrong.append(
                 _finding("release_notes", "too_long", f"This may be at most {LONGEST_NOTES} long.")
             )
-        if not _NOTES.match(notes):
+        if not re.match(_NOTES, notes):
             detail = (
                 "This must be UTF-8 text without control characters other than tabs and line ends."
             )

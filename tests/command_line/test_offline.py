@@ -176,7 +176,7 @@ def test_only_files_are_replaced_by_a_package(offline: Mosis) -> None:
     assert plain.read_bytes().startswith(b"PK")
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
+@pytest.mark.parametrize(("arguments", "reason"), [
     (["publish", "notes", "--notes", "none"], "none cannot be read: No such file or directory\n"),
     (["publish", "notes", "--notes", "latin"], "latin cannot be read: it is not text in UTF-8\n"),
     (["keys", "import", "laptop", "--file", "latin"], "latin cannot be read: it is not text in ASCII\n"),
@@ -184,13 +184,13 @@ def test_only_files_are_replaced_by_a_package(offline: Mosis) -> None:
     (["rollout", "a.b", "1.0.0", "nan"], "argument PERCENT: this must be a share in percent, from 0.1 to 100\n"),
 ])  # fmt: skip
 def test_what_cannot_be_used_is_named_with_the_reason(
-    offline: Mosis, arguments: list[str], said: str
+    offline: Mosis, arguments: list[str], reason: str
 ) -> None:
     offline("init", "notes").expect(0)
     offline.folder.joinpath("latin").write_bytes(b"\xe9")
     elsewhere = {"MOSIS_URL": "http://127.0.0.1:1", "MOSIS_TOKEN": "x" * 50}
     refused = offline(*arguments, env=elsewhere).expect(2).err
-    assert refused.endswith(said)
+    assert refused.endswith(reason)
 
 
 @pytest.mark.parametrize("proxy", [
@@ -219,6 +219,7 @@ def test_a_proxy_gets_the_user_and_password_of_its_address(
     scheme = "http" if method == "GET" else "https"
     heads: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(60)
 
         def refuse() -> None:
             with proxy.accept()[0] as connection:

@@ -1,5 +1,6 @@
 """Reports of abuse: from strangers, in floods, and at the desk."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,13 +15,16 @@ AT = f"/v1/store/apps/{NOTES}/reports"
 REPORT = {"reason": "malware", "text": "It sends my notes to x.example."}
 
 
-@pytest.fixture
-def alice(client: Client) -> Account:
-    """The owner of a published app."""
+def owner_of_a_published_app(client: Client) -> Account:
     account = client.register("alice")
     client.app_of(account)
     client.published(account, NOTES)
     return account
+
+
+@pytest.fixture
+def prepare() -> Callable[[Client], Account]:
+    return owner_of_a_published_app
 
 
 def report(client: Client, number: int = 1, at: str = AT, **more: Any) -> Answer:
