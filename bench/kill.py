@@ -45,7 +45,7 @@ QUOTAS = {  # everything that was acknowledged is looked for, so nothing may mak
 
 def call(port: int, method: str, path: str, body: bytes, token: str = "") -> tuple[int, Any]:
     """One request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     kind = "application/json" if body[:1] == b"{" else "application/octet-stream"
     headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {token}"} if token else {})
     with contextlib.closing(connection):

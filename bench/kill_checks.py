@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import http.client
 import json
-import os
 import random
 import sqlite3
 import subprocess
@@ -24,7 +23,7 @@ from typing import Any
 import portal
 from bench.kill import QUOTAS, call
 from tests.package_builder import SigningKey, build_package, signing_key
-from tests.server import Running
+from tests.server import Running, is_alive
 
 PASSWORD = "three random words"
 FILLING = b"".join(
@@ -59,7 +58,7 @@ class Campaign:
             "reviewer",
         ]
         subprocess.run(
-            promote, env=self.server.environment, check=True, stdout=subprocess.DEVNULL, timeout=30
+            promote, env=self.server.environment, check=True, stdout=subprocess.DEVNULL, timeout=120
         )
         self.sign_in()
         self._send("/v1/signing-keys", {"name": "k", "public_key": self.key.public_base64})
@@ -106,9 +105,9 @@ class Campaign:
         self.children += len(before)
         self.server.kill()
         until = (
-            time.monotonic() + 3
+            time.monotonic() + 60
         )  # one that was just being started looks for its parent as soon as it runs
-        while any(alive(pid) for pid in before):
+        while any(is_alive(pid) for pid in before):
             assert time.monotonic() < until, "a child has outlived its portal"
             time.sleep(0.02)
         if self.plant:
@@ -183,13 +182,6 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
 def campaign(folder: Path, cycles: int, plant: bool = False) -> dict[str, Any]:
     """Run it; the figures. Raises AssertionError with what was lost."""
     run = Campaign(folder, plant)
@@ -197,7 +189,7 @@ def campaign(folder: Path, cycles: int, plant: bool = False) -> dict[str, Any]:
         run.prepare()
         for number in range(cycles):
             run.cycle(number)
-        settled = run.settle(120 + 6 * cycles)
+        settled = run.settle(220 + 6 * cycles)
         run.verify()
     except (OSError, http.client.HTTPException) as trouble:
         raise AssertionError(

@@ -88,6 +88,7 @@ class Running:
             "DATABASE_PATH": str(folder / "data/portal.db"),
             "PACKAGES_DIR": str(folder / "packages"),
             "ASSETS_DIR": str(folder / "assets"),
+            "CHECK_SECONDS": "120",  # of a busy machine: a package that takes longer has failed
             "RATE_LIMITS": "off",
             "DISK_RESERVE_BYTES": "0",
             **(settings or {}),
@@ -224,10 +225,12 @@ def names_in(database: Path) -> list[str]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has buried yet does not."""
+    """Whether a process runs; a zombie does not, once all of its threads have ended: until then its
+    files are open, and its locks held."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z" or len(os.listdir(f"/proc/{pid}/task")) > 1
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

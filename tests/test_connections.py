@@ -209,3 +209,32 @@ def test_connections_that_are_reset_leave_nothing(
         answer = Wire(server).send(GET).answer()
         assert (answer[0], answer[2]) == (200, large)
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("name", ["Connection", "transfer-encoding", "KEEP-ALIVE"])
+def test_an_application_must_not_send_headers_of_the_connection(
+    caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "2"), (name, "x")])
+        return [b"ok"]
+
+    with running(app) as server:
+        for _ in range(2):  # what is known of the names of headers does not change the answer
+            assert Wire(server).send(GET).answer()[0] == 500
+    assert f"must not send {name.lower()} (PEP 3333)" in caplog.text
+
+
+def test_the_names_of_headers_are_in_any_case(caplog: pytest.LogCaptureFixture) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        names = ("CONTENT-LENGTH", "date") if environ["PATH_INFO"] == "/" else ("x", "Date-X")
+        start_response("200 OK", [(names[0], "2"), (names[1], "Thu, 01 Jan 1970 00:00:00 GMT")])
+        return [b"ok"]
+
+    with running(app) as server:
+        for _ in range(2):
+            status, headers, body = Wire(server).send(GET).answer()
+            assert (status, headers["date"], body) == (200, "Thu, 01 Jan 1970 00:00:00 GMT", b"ok")
+            status, headers, body = Wire(server).send(GET.replace(b"/ ", b"/x ", 1)).answer()
+            assert (status, headers["content-length"], body) == (200, "2", b"ok")
+            assert headers["date"] != "Thu, 01 Jan 1970 00:00:00 GMT"

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
+from operator import itemgetter
 from time import time
 from typing import Any
 
@@ -24,6 +25,20 @@ from mosis.server.suspension import Suspended
 log = logging.getLogger("mosis.server")
 
 _date = lru_cache(2)(build_http_date)  # formatted once a second
+
+
+_NAME = itemgetter(0)
+
+
+@lru_cache(256)
+def _examined(names: tuple[str, ...]) -> tuple[int | None, bool]:
+    """Of the names of an application's headers, which are the same again and again: where Content-Length
+    is, and whether there is a Date."""
+    lowered = [name.lower() for name in names]
+    if wrong := sorted(hop_by_hop.intersection(lowered)):
+        raise AssertionError(f"an application must not send {', '.join(wrong)} (PEP 3333)")
+    length = "content-length"
+    return lowered.index(length) if length in lowered else None, "date" in lowered
 
 
 @lru_cache(256)
@@ -70,7 +85,7 @@ class Head:
             headers = [each for each in headers if each[0].lower() not in left_out]
         lines = [
             f"HTTP/{self.version} {self.status}",
-            *[f"{name}: {text}" for name, text in headers],
+            *map(": ".join, headers),
         ]
         if has_body and self.content_length is not None and not self.has_length:
             lines.append(f"Content-Length: {self.content_length}")
@@ -175,13 +190,9 @@ class ApplicationResponse(Head, WSGITask):
         elif self.complete:
             raise AssertionError("start_response called a second time without exc_info")
         self.complete, self.status, self.response_headers = True, status, headers
-        named = {name.lower(): value for name, value in headers}
-        if "content-length" in named:
-            self.content_length, self.has_length = int(named["content-length"]), True
-        self.has_date = "date" in named
-        if not hop_by_hop.isdisjoint(named):
-            wrong = ", ".join(sorted(hop_by_hop & named.keys()))
-            raise AssertionError(f"an application must not send {wrong} (PEP 3333)")
+        length_at, self.has_date = _examined(tuple(map(_NAME, headers)))
+        if length_at is not None:
+            self.content_length, self.has_length = int(headers[length_at][1]), True
         return self.write
 
     def get_environment(self) -> dict[str, Any]:

@@ -355,7 +355,7 @@ def _midnight(day: str) -> int:
 
 def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
     """Headers as bytes, one a line."""
-    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 
 def _unless_known(environ: Mapping[str, Any], body: bytes, tag: str) -> bytes:

@@ -414,6 +414,8 @@ def _header_list(response: Any) -> list[tuple[str, str]]:
     """The headers of Bottle's response, in the form of PEP 3333."""
     found = fields_of(response)
     plain = response.status_code == 200 and "Content-Type" in found and not response._cookies
-    if plain and "".join(chain.from_iterable(found.values())).isascii():
-        return [(name, value) for name, values in found.items() for value in values]
+    if plain and all(found.values()):
+        values = list(chain.from_iterable(found.values()))
+        if len(values) == len(found) and "".join(values).isascii():
+            return list(zip(found, values, strict=True))
     return response.headerlist  # type: ignore[no-any-return]

@@ -270,8 +270,9 @@ def read_switch(name: str) -> bool:
 
 def check_lengths(longest: dict[str, int]) -> None:
     """Raises Malformed if a parameter of the query is too long."""
+    query = bottle.request.query
     for name, most in longest.items():
-        if len(bottle.request.query.getunicode(name) or "") > most:
+        if name in query.dict and len(query.getunicode(name) or "") > most:
             raise MalformedRequest(f"{name} may have at most {most} characters.")
 
 

@@ -219,6 +219,7 @@ def test_a_proxy_gets_the_user_and_password_of_its_address(
     scheme = "http" if method == "GET" else "https"
     heads: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(60)
 
         def refuse() -> None:
             with proxy.accept()[0] as connection:

@@ -234,4 +234,4 @@ def test_long_traces_are_read_quickly() -> None:
     ):
         begun = time.thread_time()
         crashes.fingerprint("T", crashes.top_frames(filling), filling)
-        assert time.thread_time() - begun < 0.5  # more than linear, it would be minutes
+        assert time.thread_time() - begun < 5  # more than linear, it would be minutes
