@@ -16,6 +16,7 @@ import portal
 from bench import fuzz, hidden_lua, kill_checks
 from mosis import jobs
 from mosis.context import Context
+from mosis.packages import checks
 from mosis.packages.checks import Checks, ChecksUnavailable
 from mosis.publishing import version_checks
 from tests.campaign import short_and_full
@@ -147,6 +148,21 @@ def stopped(slow_package: Path) -> list[dict[str, object]]:
 def test_a_child_that_does_nothing_at_all_is_ended(slow_package: Path) -> None:
     found = next(filter(None, (stopped(slow_package) for _ in range(5))))
     assert found[0]["code"] == "check_timeout"
+
+
+def test_a_child_on_a_busy_machine_is_not_ended_while_it_computes() -> None:
+    """It takes several windows of time here. It may get no processor in one of them: then again."""
+    script = "import time\nwhile time.process_time() < 0.6: pass\nprint('{}')"
+
+    def answer() -> list[dict[str, object]]:
+        command = [sys.executable, "-S", "-c", script]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+            with contextlib.suppress(TimeoutError):
+                return list(checks._lines(child.stdout, child.pid, 0.2))
+            child.kill()
+        return []
+
+    assert next(filter(None, (answer() for _ in range(20)))) == [{}]
 
 
 def test_a_child_dies_with_its_portal(slow_package: Path) -> None:

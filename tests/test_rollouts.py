@@ -11,7 +11,7 @@ from mosis.publishing import halting
 from tests.campaign import short_and_full
 
 
-@pytest.mark.parametrize("runs", short_and_full(12, 1000))
+@pytest.mark.parametrize("runs", short_and_full(4, 1000))
 def test_bad_versions_are_halted_early_and_good_ones_are_not(runs: int) -> None:
     figures = rollouts.campaign(runs, seed=7)
     assert rollouts.faults(figures) == []
