@@ -4,6 +4,8 @@ import json
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
+import pytest
+
 import portal
 from mosis.context import Context
 from mosis.web.openapi import description
@@ -16,6 +18,8 @@ def old() -> dict[str, Any]:
     return {"name": "still here"}
 
 
+# The OpenAPI document is made once in a process for each BASE_URL.
+@pytest.mark.parametrize("settings", [{"BASE_URL": "https://deprecated.example"}])
 def test_an_address_on_its_way_out_says_so(env: Context) -> None:
     app = portal.build(env)
     app.get(
