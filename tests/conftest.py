@@ -80,9 +80,8 @@ class _Log(logging.Handler):
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two workers a core for `-n auto`: half of the time a slow test waits for another process.
-    Without the slow ones a worker a core: each has to collect all tests."""
-    return len(os.sched_getaffinity(0)) * (1 if "not slow" in config.option.markexpr else 2)
+    """Two workers a core for `-n auto`: half of the time a test waits for a server of its own."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
