@@ -25,8 +25,7 @@ POSTS = sorted(
 SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 
 
-@pytest.mark.parametrize("path", POSTS)
-def test_a_form_of_another_site_does_nothing(client: Client, path: str) -> None:
+def test_a_form_of_another_site_does_nothing(client: Client) -> None:
     browser = Browser(client)
     page = browser.register()
     token = dict(forms_of(page)[0].fields)["form_token"]
@@ -35,22 +34,23 @@ def test_a_form_of_another_site_does_nothing(client: Client, path: str) -> None:
         "email": "alice@example.net",
         "password": "correct horse battery",
     }
-    for headers in (
-        {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},
-        {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:8081"},
-        {"Sec-Fetch-Site": "none"},
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
-        {},
-    ):
-        answer = browser.post(path, fields, headers=headers)
-        assert (answer.status, "cross_site" in text_of(answer)) == (403, True), headers
-    if path.endswith("/versions"):
-        return  # a package: see test_console.py
-    for wrong in ("", "0" * 64):  # right origin, wrong token
-        answer = browser.post(path, fields | {"form_token": wrong}, follow=False)
-        assert (answer.status, "form_expired" in text_of(answer)) == (403, True)
-    assert "Hello, Alice" in text_of(browser.open("/console/"))
+    for path in POSTS:
+        for headers in (
+            {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},
+            {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:8081"},
+            {"Sec-Fetch-Site": "none"},
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {},
+        ):
+            answer = browser.post(path, fields, headers=headers)
+            assert (answer.status, "cross_site" in text_of(answer)) == (403, True), (path, headers)
+        if path.endswith("/versions"):
+            continue  # a package: see test_console.py
+        for wrong in ("", "0" * 64):  # right origin, wrong token
+            answer = browser.post(path, fields | {"form_token": wrong}, follow=False)
+            assert (answer.status, "form_expired" in text_of(answer)) == (403, True), path
+        assert "Hello, Alice" in text_of(browser.open("/console/")), path
 
 
 def test_a_token_from_before_the_sign_in_opens_nothing(client: Client) -> None:
