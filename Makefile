@@ -18,7 +18,7 @@ demo: $(VENV)/.installed ## fill a portal without apps with an example catalogue
 # The tests start some hundred Python programs, and each would compile its modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-test: $(VENV)/.installed-test ## run the tests (about five minutes on two cores)
+test: $(VENV)/.installed-test ## run the tests (four minutes on two cores)
 	@$(BIN)/python -m pytest -n auto
 
 test-fast: $(VENV)/.installed-test ## run the tests that start no processes (two minutes on two cores): for every change
