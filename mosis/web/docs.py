@@ -49,7 +49,8 @@ def openapi(env: Context) -> bottle.HTTPResponse:
 
     For programs; /docs shows it in the browser.
     """
-    return _sent(*_openapi(env.config.base_url), {"Content-Type": "application/json"})
+    document = _openapi(bottle.request.app, env.config.base_url)
+    return _sent(*document, {"Content-Type": "application/json"})
 
 
 @operation(File("application/schema+json"))
@@ -130,11 +131,11 @@ def account_page(env: Context) -> bottle.HTTPResponse:
 
 
 @lru_cache(maxsize=1)
-def _openapi(base_url: str) -> tuple[bytes, str]:
+def _openapi(app: bottle.Bottle, base_url: str) -> tuple[bytes, str]:
     """The OpenAPI document and its tag, built at first use."""
     from mosis.web.openapi import description
 
-    made = description(bottle.request.app, base_url, VERSION)
+    made = description(app, base_url, VERSION)
     body = json.dumps(made, ensure_ascii=False, separators=(",", ":")).encode()
     return body, etag(body)
 
