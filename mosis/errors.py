@@ -31,6 +31,16 @@ class MalformedRequest(Malformed):
         super().__init__("malformed_request", detail)
 
 
+class Internal(PortalError):
+    """What nobody has thought of; the log has it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "internal",
+            "An unexpected error occurred; the operator finds it in the log under this request id.",
+        )
+
+
 class Invalid(PortalError):
     """The content of the request is invalid; `errors` are all findings {pointer, code, detail}."""
 

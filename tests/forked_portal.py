@@ -33,7 +33,7 @@ SCRIPT = str(HERE / "portal.py")
 # What the portal imports when it first needs it, and nearly every portal of a test does.
 LATER = (
     "cerberus cryptography.hazmat.primitives.asymmetric.ed25519 email.generator email.policy"
-    " cryptography.hazmat.primitives.ciphers.aead cryptography.hazmat.primitives.kdf.argon2"
+    " cryptography.hazmat.primitives.ciphers.aead nacl.pwhash"
     " encodings.idna jwt obstore.store orjson stringprep urllib.request websockets.asyncio.server"
 )
 _parents: list[socket.socket] = []

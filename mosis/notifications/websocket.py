@@ -28,7 +28,7 @@ from mosis.caller import Caller, client_address, is_in, network_of
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest
-from mosis.errors import Denied, LimitReached, MalformedRequest, NotFound, PortalError
+from mosis.errors import Denied, Internal, LimitReached, MalformedRequest, NotFound, PortalError
 from mosis.events import Event
 from mosis.ids import request_id_of
 from mosis.notifications import feed
@@ -217,14 +217,7 @@ class Listener:
             return _refusal(connection, error)
         except Exception:
             log.exception("unhandled exception in a handshake")
-            return _refusal(
-                connection,
-                PortalError(
-                    "internal",
-                    "An unexpected error occurred; the operator finds it "
-                    "in the log under this request id.",
-                ),
-            )
+            return _refusal(connection, Internal())
 
     def _answered(self, connection: Any, request: Any, response: Any) -> Any:
         """Turn refusals of the library itself (not a WebSocket request, other version) into

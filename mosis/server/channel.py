@@ -26,9 +26,9 @@ from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
 
 from mosis.caller import network_of
-from mosis.errors import LimitReached, PortalError
+from mosis.errors import Internal, LimitReached, PortalError
 from mosis.server.request import BODY_BYTES, Request
-from mosis.server.responses import ApplicationResponse, Cached, Refusal, internal
+from mosis.server.responses import ApplicationResponse, Cached, Refusal
 from mosis.server.suspension import Suspended
 
 log = logging.getLogger("mosis.server")
@@ -444,7 +444,7 @@ class Channel(HTTPChannel):
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, PortalError):
             log.error("unhandled exception in the application", exc_info=error)
-            error = internal()
+            error = Internal()
         self.refused = True
         self.requests[0].refuse(error)
 

@@ -18,7 +18,14 @@ from urllib.parse import unquote_to_bytes
 
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 
-from mosis.errors import LimitReached, Malformed, MalformedRequest, PortalError, Unavailable
+from mosis.errors import (
+    Internal,
+    LimitReached,
+    Malformed,
+    MalformedRequest,
+    PortalError,
+    Unavailable,
+)
 from mosis.records import dataclass
 from mosis.server.lanes import Share, Shares
 
@@ -148,11 +155,7 @@ class Request:
             self.refuse(Unavailable("no_space", "The body cannot be stored now; try again later."))
         except Exception:
             log.exception("unhandled exception while a request was parsed")
-            detail = (
-                "An unexpected error occurred; the operator finds it "
-                "in the log under this request id."
-            )
-            self.refuse(PortalError("internal", detail))
+            self.refuse(Internal())
         return len(data)
 
     def refuse(self, error: PortalError) -> None:

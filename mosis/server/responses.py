@@ -17,7 +17,7 @@ from waitress.task import ErrorTask, Task, WSGITask, hop_by_hop
 from waitress.utilities import build_http_date
 
 from mosis import problems
-from mosis.errors import PortalError
+from mosis.errors import Internal, PortalError
 from mosis.ids import request_id_of
 from mosis.records import dataclass
 from mosis.server.suspension import Suspended
@@ -55,12 +55,6 @@ class Response:
     headers: list[tuple[str, str]]
     body: bytes
     after: list[Callable[[], None]]  # called when it is sent: the log line, the metrics
-
-
-def internal() -> PortalError:
-    """The error for what nobody has thought of."""
-    detail = "An unexpected error occurred; the operator finds it in the log under this request id."
-    return PortalError("internal", detail)
 
 
 class Head:
@@ -266,7 +260,7 @@ class Refusal(Head, ErrorTask):
         """Replaces ErrorTask.execute."""
         request, error = self.request, self.request.error
         if not isinstance(error, PortalError):
-            error = internal()
+            error = Internal()
         request_id = request_id_of(request.headers.get("X_REQUEST_ID", ""))
         number = problems.status(error.code)
         body = problems.body(
